@@ -1,0 +1,12 @@
+// The Node addon: one file per facility, each entering its functions into the module's exports.
+#include <napi.h>
+
+#include "addon/module.h"
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  InitMemory(env, exports);
+  InitEvents(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(xenshim_native, Init)

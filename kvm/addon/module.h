@@ -1,0 +1,16 @@
+#pragma once
+#include <napi.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+void InitMemory(Napi::Env env, Napi::Object exports);
+void InitEvents(Napi::Env env, Napi::Object exports);
+
+/// Throws a JavaScript Error "<what>: <strerror>" with a numeric `errno` property.
+[[noreturn]] inline void ThrowErrno(Napi::Env env, const char* what, int error = errno) {
+  Napi::Error e = Napi::Error::New(env, std::string(what) + ": " + std::strerror(error));
+  e.Set("errno", Napi::Number::New(env, error));
+  throw e;
+}

@@ -1,0 +1,67 @@
+/**
+ * Grants as a backend uses them: map, unmap and copy in batches, after spec A3. There is no GNTMAP_host_map: the
+ * backend's thread already sees all of guest RAM, so a successful map pins the grant and hands the guest's own page to
+ * the page-changed callback. A batch is a structure of arrays, allocated once and reused; nothing is allocated per op.
+ */
+import type { RamWindow } from '../memory/guest-memory.js';
+
+/** INVALID_GRANT_HANDLE: what a handle holds before a map succeeded and after its unmap (spec A1.2). */
+export const INVALID_GRANT_HANDLE = -1;
+
+/**
+ * Called once per successfully mapped op, in index order, after retries have settled (spec A3.3).
+ * @param context `batch.context[i]` of the op
+ * @param window the RAM window the page is in, as mapped by the calling thread
+ * @param offset byte offset of the page in the window
+ * The page stays valid until the matching unmap completes.
+ */
+export type PageChanged = (context: number, window: RamWindow, offset: number) => void;
+
+/** Map and unmap ops as arrays; `count` says how many are in use. */
+export class MapBatch {
+  count = 0;
+  readonly ref: Int32Array;
+  /** 1 = GNTMAP_readonly. */
+  readonly readonly: Uint8Array;
+  /** Passed to the page-changed callback. */
+  readonly context: Int32Array;
+  /** out of map, in of unmap: -1 when not mapped. */
+  readonly handle: Int32Array;
+  /** out: GNTST_* (0 or negative). */
+  readonly status: Int16Array;
+
+  constructor(readonly capacity: number) {
+    this.ref = new Int32Array(capacity);
+    this.readonly = new Uint8Array(capacity);
+    this.context = new Int32Array(capacity);
+    this.handle = new Int32Array(capacity).fill(INVALID_GRANT_HANDLE);
+    this.status = new Int16Array(capacity);
+  }
+
+  /** Appends a map op; returns its index. The caller keeps within `capacity`. */
+  add(ref: number, readonly: boolean, context: number): number {
+    const i = this.count++;
+    this.ref[i] = ref;
+    this.readonly[i] = readonly ? 1 : 0;
+    this.context[i] = context;
+    this.handle[i] = INVALID_GRANT_HANDLE;
+    this.status[i] = 0;
+    return i;
+  }
+}
+
+/** One guest's grants as one thread of a backend sees them. */
+export interface ForeignGrants {
+  /** Maps every op of the batch; returns how many failed. Results are in `batch.status` and `batch.handle`. */
+  map(batch: MapBatch, pageChanged: PageChanged | null): number;
+  /** Unmaps `batch.handle[0..count)`; handles become -1, statuses are written; returns how many failed. */
+  unmap(batch: MapBatch): number;
+  /** Maps one page; returns a handle >= 0 or a negative GNTST_* status. The page is handed to `pageChanged`. */
+  mapOne(ref: number, readonly: boolean, context: number, pageChanged: PageChanged): number;
+  /** Unmaps one handle; returns a GNTST_* status. */
+  unmapOne(handle: number): number;
+  /** Grant copy, guest page → `into` (length bytes from `offset` of the page). Returns a GNTST_* status. */
+  copyFrom(ref: number, offset: number, into: Uint8Array, at: number, length: number): number;
+  /** Grant copy, `from` → guest page. Returns a GNTST_* status. */
+  copyTo(ref: number, offset: number, from: Uint8Array, at: number, length: number): number;
+}
