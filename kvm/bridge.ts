@@ -78,7 +78,7 @@ export interface BridgeEvents {
    */
   hypercall(exit: HypercallExit): number | undefined;
   /** QEMU has reset the machine: all guest state is gone; vCPUs waiting in a hypercall no longer are. */
-  reset(): void;
+  reset(): void | Promise<void>;
   /** The layout of guest RAM changed: `ramRanges()` returns the new one. */
   ramChanged(): void;
   /** The QEMU process or its plugin is gone. */

@@ -28,7 +28,41 @@ export interface Native {
   closeFd(fd: number): void;
   /** Calls back on this thread's event loop while the descriptor is readable. */
   watchReadable(fd: number, readable: () => void): Watcher;
+
+  /** A pair of connected SOCK_SEQPACKET sockets, both close-on-exec: ours and the one to hand on. */
+  channelPair(): [number, number];
+  channelSend(fd: number, message: Uint8Array, fds?: readonly number[]): void;
+  /** A received descriptor or -1; undefined when nothing came within `timeout` ms (-1 waits); null at the end. */
+  channelReceive(fd: number, message: Uint8Array, timeout: number): number | undefined | null;
+  /** Wakes everyone who sleeps on the 32-bit word at `offset`. */
+  futexWake(buffer: ArrayBuffer, offset: number): void;
+  /** Spins up to `ns` for a vCPU's request in the bridge memory. */
+  spinForRequest(bridge: ArrayBuffer, ns: number): boolean;
+  readonly bridgeLayout: BridgeLayout;
+  readonly bridgeOps: Readonly<Record<BridgeOpName, number>>;
 }
+
+/** Byte offsets of kvm/core/protocol.h. */
+export interface BridgeLayout {
+  readonly header: Offsets<'magic' | 'version' | 'sleeping' | 'ram_generation' | 'spin_ns' | 'pending' | 'created'>;
+  readonly slot: Offsets<
+    | 'state' | 'waiting' | 'kind' | 'nr' | 'cpl' | 'long_mode'
+    | 'args' | 'cr0' | 'cr3' | 'cr4' | 'efer' | 'result'
+  >;
+  readonly message: Offsets<'op' | 'seq' | 'result' | 'arg' | 'text'>;
+  readonly sharedSize: number;
+  readonly maxVcpus: number;
+  readonly magic: number;
+  readonly version: number;
+}
+
+type Offsets<Names extends string> = Readonly<Record<Names | 'SIZE', number>>;
+
+type BridgeOpName =
+  | 'SetLongMode' | 'SetSharedInfo' | 'SetCallbackVector' | 'SetVcpuInfo' | 'SetVcpuTimeInfo' | 'SetRunstateArea'
+  | 'SetRunstateUpdate' | 'GetRunstate' | 'SetUpcallVector' | 'SetTimer' | 'RouteSend' | 'BindIrqfd' | 'MoveIrqfd'
+  | 'UnbindIrqfd' | 'PlacePage' | 'RemovePage' | 'Raise' | 'SetGsi' | 'Power' | 'Hello' | 'Reply' | 'RamBegin'
+  | 'RamFile' | 'RamRange' | 'RamEnd' | 'LogLine' | 'Init';
 
 const require = createRequire(import.meta.url);
 

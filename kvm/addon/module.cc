@@ -6,6 +6,7 @@
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitMemory(env, exports);
   InitEvents(env, exports);
+  InitBridge(env, exports);
   return exports;
 }
 

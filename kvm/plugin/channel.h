@@ -1,0 +1,12 @@
+// The socket to the shim.
+#pragma once
+#include "core/protocol.h"
+
+namespace xenshim {
+
+// Takes the socket from the environment, shakes hands and starts the service thread. False if there is no shim.
+bool ConnectToShim(int capabilities);
+// One message, with a descriptor or without. Any thread.
+void SendMessage(const Message& message, int fd = -1);
+
+}  // namespace xenshim

@@ -1,0 +1,18 @@
+// A reset of the machine: the new guest must find nothing of the old one, least of all the kernel writing to its pages.
+#include "plugin/attributes.h"
+#include "plugin/irqfd.h"
+#include "plugin/machine.h"
+#include "plugin/pci.h"
+#include "plugin/ram.h"
+
+namespace xenshim {
+
+void UndoEverything() {
+  for (auto& vcpu : machine.vcpus) DropSlot(*vcpu);
+  UnbindAllIrqfds();
+  ClearAttributes();
+  RemoveAllOwnPages();
+  ResetPci();
+}
+
+}  // namespace xenshim
