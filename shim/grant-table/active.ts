@@ -1,0 +1,165 @@
+/**
+ * Active entries: who has a grant in use, and which frame it had when the first pin was taken. State word: read-only
+ * pins in bits 0–7, read-write pins in bits 8–15 (each at most 128), lock holder's slot + 1 in bits 16–23.
+ */
+import { Gntst, Gtf } from '../abi/grant-table.js';
+import { clearStatus, entryFrame, setStatus } from './entry-v1.js';
+import type { TableFrames } from './frames.js';
+import { ACTIVE_SHIFT, ENTRIES_PER_FRAME, ENTRIES_SHIFT, Head, type GrantState } from './state.js';
+
+const RO_ONE = 1;
+const RW_ONE = 1 << 8;
+const RO_MASK = 0xff;
+const RW_MASK = 0xff00;
+const PINS = RO_MASK | RW_MASK;
+/** The highest bit of a counter: with it set, no more pins of that kind. */
+const RO_FULL = 0x80;
+const RW_FULL = 0x8000;
+const LOCK_SHIFT = 16;
+
+const FRAME = 1;
+const DOMID = 2;
+
+/** Rounds of looking before a waiter lets another thread run. */
+const SPINS = 200;
+
+export class ActiveEntries {
+  readonly #words: Int32Array;
+  readonly #at: number;
+  readonly #state: GrantState;
+  readonly #frames: TableFrames;
+  readonly #lockBits: number;
+
+  constructor(state: GrantState, frames: TableFrames, slot: number) {
+    this.#state = state;
+    this.#words = state.words;
+    this.#at = state.activeAt;
+    this.#frames = frames;
+    this.#lockBits = (slot + 1) << LOCK_SHIFT;
+  }
+
+  /** Takes the entry's lock; returns its pins. Held for a few dozen instructions. */
+  lock(ref: number): number {
+    const words = this.#words;
+    const at = this.#at + (ref << ACTIVE_SHIFT);
+    const seen = Atomics.load(words, at);
+    const pins = seen & PINS;
+    if (seen === pins && Atomics.compareExchange(words, at, pins, pins | this.#lockBits) === pins) return pins;
+    return this.#lockSlowly(at);
+  }
+
+  #lockSlowly(at: number): number {
+    const words = this.#words;
+    for (let round = 1; ; round++) {
+      const seen = Atomics.load(words, at);
+      const pins = seen & PINS;
+      if (seen === pins) {
+        if (Atomics.compareExchange(words, at, pins, pins | this.#lockBits) === pins) return pins;
+      } else if (round % SPINS === 0) {
+        Atomics.wait(words, at, seen, 1);
+      }
+    }
+  }
+
+  unlock(ref: number, pins: number): void {
+    Atomics.store(this.#words, this.#at + (ref << ACTIVE_SHIFT), pins);
+  }
+
+  /**
+   * Takes a pin for `domid`. The caller has checked that `ref` is in the table.
+   * @param mapping true for a map, false for a copy
+   * @returns okay, or why not; a refused entry is as it was
+   */
+  pin(ref: number, domid: number, readonly: boolean, mapping: boolean): number {
+    const pins = this.lock(ref);
+    const words = this.#words;
+    const at = this.#at + (ref << ACTIVE_SHIFT);
+    if (pins !== 0 && (words[at + DOMID] !== domid || (pins & (readonly ? RO_FULL : RW_FULL)) !== 0)) {
+      this.unlock(ref, pins);
+      return Gntst.general_error;
+    }
+    if (pins === 0 || (!readonly && (pins & RW_MASK) === 0)) {
+      const frame = ref >>> ENTRIES_SHIFT;
+      const shared = this.#frames.words[frame]!;
+      const entry = this.#frames.base[frame]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1);
+      let status = setStatus(shared, entry, domid, readonly, mapping);
+      if (status === Gntst.okay && pins === 0) {
+        const gfn = entryFrame(shared, entry);
+        status = this.#frames.check(gfn);
+        if (status === Gntst.okay) {
+          words[at + FRAME] = gfn;
+          words[at + DOMID] = domid;
+        } else {
+          clearStatus(shared, entry, readonly ? Gtf.reading : Gtf.reading | Gtf.writing);
+        }
+      }
+      if (status !== Gntst.okay) {
+        this.unlock(ref, pins);
+        return status;
+      }
+    }
+    this.unlock(ref, pins + (readonly ? RO_ONE : RW_ONE));
+    return Gntst.okay;
+  }
+
+  /** Drops a pin. */
+  unpin(ref: number, readonly: boolean): void {
+    this.unpinLocked(ref, this.lock(ref), readonly);
+  }
+
+  /** Drops a pin of an entry this thread has locked, and unlocks it. */
+  unpinLocked(ref: number, pins: number, readonly: boolean): void {
+    const left = pins - (readonly ? RO_ONE : RW_ONE);
+    let gone = left === 0 ? Gtf.reading : 0;
+    if (!readonly && (left & RW_MASK) === 0) gone |= Gtf.writing;
+    if (gone !== 0 && Atomics.load(this.#words, Head.DYING) === 0) this.#clear(ref, gone);
+    this.unlock(ref, left);
+  }
+
+  #clear(ref: number, flags: number): void {
+    const frame = ref >>> ENTRIES_SHIFT;
+    clearStatus(
+      this.#frames.words[frame]!,
+      this.#frames.base[frame]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1),
+      flags,
+    );
+  }
+
+  /** The frame of a pinned entry: the one of the first pin, whatever the guest has written since. */
+  frame(ref: number): number {
+    return this.#words[this.#at + (ref << ACTIVE_SHIFT) + FRAME]! >>> 0;
+  }
+
+  /** Read-only and read-write pins of an entry. */
+  pins(ref: number): { ro: number; rw: number } {
+    const state = Atomics.load(this.#words, this.#at + (ref << ACTIVE_SHIFT));
+    return { ro: state & RO_MASK, rw: (state & RW_MASK) >>> 8 };
+  }
+
+  /** Refs pinned from `first` on. */
+  *pinned(first = 0): Generator<number> {
+    for (let ref = first; ref < this.#state.maxRefs; ref++) {
+      if ((Atomics.load(this.#words, this.#at + (ref << ACTIVE_SHIFT)) & PINS) !== 0) yield ref;
+    }
+  }
+
+  /** Clears the status bits of every pinned entry; exclusive section only. */
+  clearAllStatus(): void {
+    for (const ref of this.pinned()) this.#clear(ref, Gtf.reading | Gtf.writing);
+  }
+
+  /** Forgets every pin; exclusive section only. */
+  forgetAll(): void {
+    this.#words.fill(0, this.#at, this.#at + (this.#state.maxRefs << ACTIVE_SHIFT));
+  }
+
+  /** Breaks the locks held by a thread that is gone. */
+  breakLocks(slot: number): void {
+    const held = (slot + 1) << LOCK_SHIFT;
+    for (let ref = 0; ref < this.#state.maxRefs; ref++) {
+      const at = this.#at + (ref << ACTIVE_SHIFT);
+      const seen = Atomics.load(this.#words, at);
+      if ((seen & ~PINS) === held) Atomics.compareExchange(this.#words, at, seen, seen & PINS);
+    }
+  }
+}

@@ -1,0 +1,90 @@
+/** ForeignGrants over the shim's layers: what a backend's thread holds. */
+import { Gnttabop, Gntst } from '../abi/grant-table.js';
+import { PAGE_SIZE } from '../memory/guest-memory.js';
+import { MapBatch, type ForeignGrants, type PageChanged } from './foreign.js';
+import { gnttabMapRefs, gnttabUnmapRefs, handOverPage } from './map-refs.js';
+import { grantTableOp } from './shim-hypercall.js';
+import { BACKEND_DOMID, type GrantTable } from './table.js';
+
+export class BackendGrants implements ForeignGrants {
+  readonly #table: GrantTable;
+  readonly #one = new MapBatch(1);
+
+  constructor(table: GrantTable) {
+    this.#table = table;
+  }
+
+  map(batch: MapBatch, pageChanged: PageChanged | null): number {
+    return gnttabMapRefs(this.#table, batch, null, pageChanged, batch.count);
+  }
+
+  unmap(batch: MapBatch): number {
+    return gnttabUnmapRefs(this.#table, batch, batch.count);
+  }
+
+  mapOne(ref: number, readonly: boolean, context: number, pageChanged: PageChanged): number {
+    const one = this.#one;
+    one.count = 0;
+    one.add(ref, readonly, context);
+    grantTableOp(this.#table, Gnttabop.map_grant_ref, one, 0, 1);
+    if (one.status[0] === Gntst.eagain) grantTableOp(this.#table, Gnttabop.map_grant_ref, one, 0, 1);
+    const status = one.status[0]!;
+    if (status !== 0) return status;
+    const handle = one.handle[0]!;
+    handOverPage(this.#table, handle, context, pageChanged);
+    return handle;
+  }
+
+  unmapOne(handle: number): number {
+    const table = this.#table;
+    table.enter();
+    const status = table.unmap(handle, BACKEND_DOMID);
+    table.leave();
+    return status;
+  }
+
+  copyFrom(ref: number, offset: number, into: Uint8Array, at: number, length: number): number {
+    return this.#copy(ref, offset, into, at, length, true);
+  }
+
+  copyTo(ref: number, offset: number, from: Uint8Array, at: number, length: number): number {
+    return this.#copy(ref, offset, from, at, length, false);
+  }
+
+  /** Pins, checks, copies, unpins: the order of GNTTABOP_copy, so that a bad ref is reported before a bad range. */
+  #copy(ref: number, offset: number, bytes: Uint8Array, at: number, length: number, fromGuest: boolean): number {
+    if (length === 0) return Gntst.okay;
+    const table = this.#table;
+    table.enter();
+    if (table.state.dying) {
+      table.leave();
+      return Gntst.bad_domain;
+    }
+    const status = table.pin(ref, BACKEND_DOMID, fromGuest, false);
+    table.leave();
+    if (status !== Gntst.okay) return status;
+    const result = this.#move(table.active.frame(ref), offset, bytes, at, length, fromGuest);
+    table.enter();
+    table.unpin(ref, fromGuest);
+    table.leave();
+    return result;
+  }
+
+  #move(gfn: number, offset: number, bytes: Uint8Array, at: number, length: number, fromGuest: boolean): number {
+    if (!(offset >= 0 && length > 0 && offset + length <= PAGE_SIZE)) return Gntst.bad_copy_arg;
+    const { memory, frames } = this.#table;
+    let window = memory.window(gfn);
+    let page = 0;
+    if (window !== undefined) {
+      page = gfn - window.gfn;
+    } else {
+      page = frames.ownPageAt(gfn);
+      if (page < 0) return Gntst.bad_page;
+      window = frames.own;
+    }
+    const start = page * PAGE_SIZE + offset;
+    if (fromGuest) bytes.set(window.u8.subarray(start, start + length), at);
+    else window.u8.set(bytes.subarray(at, at + length), start);
+    return Gntst.okay;
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Where this thread finds the pages of the table: the grant frames themselves (own pages, or guest RAM where the guest
+ * placed them inside it) and the frames that entries name.
+ */
+import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
+import { Gntst } from '../abi/grant-table.js';
+import { Head, PLACE_WORDS, PlaceKind, type GrantState } from './state.js';
+
+export const WORDS_PER_PAGE_SHIFT = 10;
+const WORDS_PER_PAGE = 1 << WORDS_PER_PAGE_SHIFT;
+
+/** What stands in for a grant frame whose place this thread cannot reach: no entry of it permits anything. */
+const NOWHERE = new Int32Array(WORDS_PER_PAGE);
+
+/** Where a grant frame is. */
+export type FramePlace = { readonly own: number } | { readonly gfn: number };
+
+/**
+ * Says whether a frame that is RAM is there now: 0, GNTST_eagain (its page-in has been started) or GNTST_bad_page
+ * (given back by the guest). Must not wait and must not touch the page.
+ */
+export type Residency = (gfn: number) => number;
+
+export class TableFrames {
+  readonly #state: GrantState;
+  /** Per frame: the words it is in and the word index of its start. */
+  readonly words: Int32Array[];
+  readonly base: Int32Array;
+  #generation = 0;
+  residency: Residency | null = null;
+
+  constructor(
+    state: GrantState,
+    readonly memory: GuestMemory,
+    /** All own pages as one window; its `gfn` has no meaning. */
+    readonly own: RamWindow,
+  ) {
+    this.#state = state;
+    this.words = Array.from({ length: state.maxFrames }, () => NOWHERE);
+    this.base = new Int32Array(state.maxFrames);
+    this.refresh();
+  }
+
+  /** Follows frames that moved. Called at the start of every section in the table. */
+  refresh(): void {
+    const generation = Atomics.load(this.#state.words, Head.GENERATION);
+    if (generation !== this.#generation) this.#reload(generation);
+  }
+
+  /** Looks every frame up anew: after a change of the memory layout of this thread. */
+  reload(): void {
+    this.#reload(Atomics.load(this.#state.words, Head.GENERATION));
+  }
+
+  #reload(generation: number): void {
+    for (let frame = 0; frame < this.words.length; frame++) {
+      const place = this.place(frame);
+      const window = 'own' in place ? this.own : this.memory.window(place.gfn);
+      const page = 'own' in place ? place.own : place.gfn - (window?.gfn ?? 0);
+      this.words[frame] = window?.i32 ?? NOWHERE;
+      this.base[frame] = window === undefined ? 0 : page << WORDS_PER_PAGE_SHIFT;
+    }
+    this.#generation = generation;
+  }
+
+  place(frame: number): FramePlace {
+    const { words, placesAt } = this.#state;
+    const at = placesAt + frame * PLACE_WORDS;
+    return words[at] === PlaceKind.OWN ? { own: words[at + 1]! } : { gfn: words[at + 1]! >>> 0 };
+  }
+
+  /** Exclusive section only. */
+  setPlace(frame: number, place: FramePlace): void {
+    const { words, placesAt } = this.#state;
+    const at = placesAt + frame * PLACE_WORDS;
+    words[at] = 'own' in place ? PlaceKind.OWN : PlaceKind.RAM;
+    words[at + 1] = 'own' in place ? place.own : place.gfn;
+    Atomics.add(words, Head.GENERATION, 1);
+    this.refresh();
+  }
+
+  /** The words of a whole grant frame. */
+  frame(frame: number): Int32Array {
+    const base = this.base[frame]!;
+    return this.words[frame]!.subarray(base, base + WORDS_PER_PAGE);
+  }
+
+  /** okay, bad_page (no RAM and no page of ours there) or eagain: may an entry name this frame? */
+  check(gfn: number): number {
+    if (this.memory.window(gfn) === undefined) return this.ownPageAt(gfn) < 0 ? Gntst.bad_page : Gntst.okay;
+    return this.residency === null ? Gntst.okay : this.residency(gfn);
+  }
+
+  /** The own page shown to the guest at a frame, or -1. Searched only for frames that are not RAM. */
+  ownPageAt(gfn: number): number {
+    const { words, ownFramesAt, ownPages } = this.#state;
+    if (!(gfn >= 0 && gfn < 0xffff_ffff)) return -1;
+    const word = gfn | 0;
+    for (let page = 0; page < ownPages; page++) {
+      if (Atomics.load(words, ownFramesAt + page) === word) return page;
+    }
+    return -1;
+  }
+
+  /** The frame an own page is shown at, or -1. */
+  frameOfOwnPage(page: number): number {
+    const gfn = Atomics.load(this.#state.words, this.#state.ownFramesAt + page);
+    return gfn === -1 ? -1 : gfn >>> 0;
+  }
+
+  setOwnPage(page: number, gfn: number | undefined): void {
+    Atomics.store(this.#state.words, this.#state.ownFramesAt + page, gfn ?? -1);
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * A guest's grant table as one thread works with it. All threads of a guest share its state (state.ts); backends reach
+ * it through the layers in shim-hypercall.ts, the guest through guest-ops/, its domain through the cold methods here.
+ */
+import { Gntst } from '../abi/grant-table.js';
+import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
+import { ActiveEntries } from './active.js';
+import { entryWord } from './entry-v1.js';
+import { TableFrames, type FramePlace } from './frames.js';
+import { TableGuard } from './guard.js';
+import { Maptrack } from './maptrack.js';
+import { ENTRIES_PER_FRAME, ENTRIES_SHIFT, GrantState, Head } from './state.js';
+
+/** DOMID of the backends. */
+export const BACKEND_DOMID = 0;
+
+export interface GrantStats {
+  readonly frames: number;
+  /** Refs with at least one pin. */
+  readonly pinnedRefs: number;
+  readonly readonlyPins: number;
+  readonly readwritePins: number;
+  /** Handles in use. */
+  readonly handles: number;
+}
+
+export class GrantTable {
+  readonly state: GrantState;
+  readonly frames: TableFrames;
+  readonly active: ActiveEntries;
+  readonly #maptrack: Maptrack;
+  readonly #guard: TableGuard;
+  readonly #words: Int32Array;
+
+  /**
+   * @param shared from createGrantState
+   * @param own all own pages as this thread maps them
+   * @param domid of the guest
+   */
+  constructor(
+    shared: SharedArrayBuffer,
+    readonly memory: GuestMemory,
+    own: RamWindow,
+    readonly domid: number,
+  ) {
+    this.state = new GrantState(shared);
+    this.#words = this.state.words;
+    this.#guard = new TableGuard(this.state);
+    this.frames = new TableFrames(this.state, memory, own);
+    this.active = new ActiveEntries(this.state, this.frames, this.#guard.slot);
+    this.#maptrack = new Maptrack(this.state, this.#guard.slot);
+  }
+
+  /** Identifies this thread to `forgetThread`. */
+  get thread(): number {
+    return this.#guard.slot;
+  }
+
+  /** Begins a batch of map, unmap, pin and unpin; `leave` ends it. Short, no callbacks, not re-entrant. */
+  enter(): void {
+    this.#guard.enter();
+    this.frames.refresh();
+  }
+
+  leave(): void {
+    this.#guard.leave();
+  }
+
+  /** Within a batch: maps a ref of this guest for `mapper`; returns a handle >= 0 or a negative GNTST_*. */
+  map(ref: number, mapper: number, readonly: boolean): number {
+    if (Atomics.load(this.#words, Head.DYING) !== 0) return Gntst.bad_domain;
+    const index = this.#maptrack.take();
+    if (index < 0) return Gntst.no_space;
+    const status = this.pin(ref, mapper, readonly, true);
+    if (status !== Gntst.okay) {
+      this.#maptrack.putBack(index);
+      return status;
+    }
+    return this.#maptrack.commit(index, ref, readonly, mapper !== BACKEND_DOMID);
+  }
+
+  /** Within a batch: ends a mapping of `mapper`; returns a GNTST_*. */
+  unmap(handle: number, mapper: number): number {
+    const meta = this.#maptrack.find(handle, mapper !== BACKEND_DOMID);
+    if (meta === 0) return Gntst.bad_handle;
+    const ref = this.#maptrack.ref(handle);
+    if (ref >= this.state.maxRefs) return Gntst.bad_handle;
+    const pins = this.active.lock(ref);
+    if (!this.#maptrack.still(handle, meta)) {
+      this.active.unlock(ref, pins);
+      return Gntst.bad_handle;
+    }
+    this.#maptrack.free(handle);
+    this.active.unpinLocked(ref, pins, Maptrack.isReadonly(meta));
+    return Gntst.okay;
+  }
+
+  /** Within a batch: a pin without a handle, as a copy takes; returns a GNTST_*. */
+  pin(ref: number, mapper: number, readonly: boolean, mapping: boolean): number {
+    if (!(ref >= 0 && ref < Atomics.load(this.#words, Head.NR_FRAMES) << ENTRIES_SHIFT)) return Gntst.bad_gntref;
+    return this.active.pin(ref, mapper, readonly, mapping);
+  }
+
+  unpin(ref: number, readonly: boolean): void {
+    this.active.unpin(ref, readonly);
+  }
+
+  /** The ref of a handle in use. */
+  refOf(handle: number): number {
+    return this.#maptrack.ref(handle);
+  }
+
+  get nrFrames(): number {
+    return this.state.nrFrames;
+  }
+
+  get maxFrames(): number {
+    return this.state.maxFrames;
+  }
+
+  /** Enlarges the table to `frames` frames, the new ones empty and in their own pages; false if that is too many. */
+  growTo(frames: number): boolean {
+    if (!(frames >= 0 && frames <= this.maxFrames)) return false;
+    return this.#guard.exclusive(() => {
+      this.frames.refresh();
+      for (let frame = this.nrFrames; frame < frames; frame++) {
+        this.frames.setPlace(frame, this.#home(frame));
+        this.frames.frame(frame).fill(0);
+        Atomics.store(this.#words, Head.NR_FRAMES, frame + 1);
+      }
+      return true;
+    });
+  }
+
+  /** Where a frame is now. */
+  placeOf(frame: number): FramePlace {
+    return this.frames.place(frame);
+  }
+
+  /** The own page reserved for a frame. */
+  #home(frame: number): FramePlace {
+    return { own: this.#words[Head.FIRST_OWN_PAGE]! + frame };
+  }
+
+  /**
+   * Moves a grant frame, contents and all: into guest RAM where the guest placed it, or back to its own page (`home`).
+   * False if there is no such frame or no RAM there; nothing has changed then.
+   */
+  placeFrame(frame: number, where: 'home' | { readonly gfn: number }): boolean {
+    if (!(frame >= 0 && frame < this.nrFrames)) return false;
+    if (where !== 'home' && this.memory.window(where.gfn) === undefined) return false;
+    return this.#guard.exclusive(() => {
+      this.frames.refresh();
+      const contents = this.frames.frame(frame).slice();
+      this.frames.setPlace(frame, where === 'home' ? this.#home(frame) : where);
+      this.frames.frame(frame).set(contents);
+      return true;
+    });
+  }
+
+  /** Records at which frame an own page is shown to the guest, so that grants of it resolve; undefined = nowhere. */
+  showOwnPage(page: number, gfn: number | undefined): void {
+    this.frames.setOwnPage(page, gfn);
+  }
+
+  /** The frame the guest sees a grant frame at, or -1. */
+  gfnOfFrame(frame: number): number {
+    const place = this.frames.place(frame);
+    return 'own' in place ? this.frames.frameOfOwnPage(place.own) : place.gfn;
+  }
+
+  /** Writes a reserved entry (console 0, xenstore 1) that permits `domid` read-write access to `gfn`. */
+  seedEntry(ref: number, domid: number, gfn: number): void {
+    this.enter();
+    const frame = ref >>> ENTRIES_SHIFT;
+    const words = this.frames.words[frame]!;
+    const at = this.frames.base[frame]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1);
+    Atomics.store(words, at + 1, gfn | 0);
+    Atomics.store(words, at, entryWord(1, domid));
+    this.leave();
+  }
+
+  /** Runs `section` with no other thread in the table. */
+  exclusive<T>(section: () => T): T {
+    return this.#guard.exclusive(() => {
+      this.frames.refresh();
+      return section();
+    });
+  }
+
+  /** The guest is going away: drops the status bits of all pins. Later maps fail, unmaps succeed and only forget. */
+  teardown(): void {
+    this.exclusive(() => {
+      if (this.state.dying) return;
+      this.active.clearAllStatus();
+      Atomics.store(this.#words, Head.DYING, 1);
+    });
+  }
+
+  /** A fresh table, as after a reset of the machine: one empty frame at home; every handle is stale, no pin is left. */
+  reset(): void {
+    this.exclusive(() => {
+      for (const handle of this.#maptrack.used()) this.#maptrack.free(handle);
+      this.active.forgetAll();
+      for (let frame = 0; frame < this.maxFrames; frame++) this.frames.setPlace(frame, this.#home(frame));
+      for (let frame = 0; frame < this.nrFrames; frame++) this.frames.frame(frame).fill(0);
+      Atomics.store(this.#words, Head.NR_FRAMES, 1);
+      Atomics.store(this.#words, Head.VERSION, 1);
+      Atomics.store(this.#words, Head.DYING, 0);
+    });
+  }
+
+  /** Undoes what a thread left behind that ended without `detach`: its locks, pins of its handles, its free handles. */
+  forgetThread(thread: number): void {
+    this.#guard.forget(thread);
+    this.active.breakLocks(thread);
+    this.enter();
+    for (const handle of this.#maptrack.used(thread)) this.unmap(handle, BACKEND_DOMID);
+    this.leave();
+    this.#maptrack.inherit(thread);
+  }
+
+  /** Leaves the table for good. Handles stay valid: another thread may unmap them. */
+  detach(): void {
+    this.#maptrack.release();
+    this.#guard.release();
+  }
+
+  stats(): GrantStats {
+    let pinnedRefs = 0;
+    let readonlyPins = 0;
+    let readwritePins = 0;
+    for (const ref of this.active.pinned()) {
+      const pins = this.active.pins(ref);
+      pinnedRefs++;
+      readonlyPins += pins.ro;
+      readwritePins += pins.rw;
+    }
+    let handles = 0;
+    for (const handle of this.#maptrack.used()) handles += handle >= 0 ? 1 : 0;
+    return { frames: this.nrFrames, pinnedRefs, readonlyPins, readwritePins, handles };
+  }
+}
