@@ -31,8 +31,6 @@ export class NativeBridge implements Bridge {
 
   readonly #channel: Channel;
   readonly #memory: ArrayBuffer;
-  readonly #memoryHva: number;
-  readonly #ownHva: number;
   readonly #memoryFd: number;
   readonly #doorbell: number;
   readonly #words: Int32Array;
@@ -54,7 +52,6 @@ export class NativeBridge implements Bridge {
     this.#memoryFd = native.memfd('xenshim-bridge', layout.sharedSize);
     const memory = native.mapShared(this.#memoryFd, 0, layout.sharedSize, 0);
     this.#memory = memory.buffer;
-    this.#memoryHva = memory.hva;
     this.#words = new Int32Array(this.#memory);
     this.#view = new DataView(this.#memory);
     this.#view.setUint32(header.magic, layout.magic, true);
@@ -66,7 +63,6 @@ export class NativeBridge implements Bridge {
     const fd = native.memfd('xenshim-own', bytes);
     const own = native.mapShared(fd, 0, bytes, 0);
     this.own = { fd, pages: options.ownPages, buffer: own.buffer };
-    this.#ownHva = own.hva;
 
     this.#doorbell = native.eventfd();
     const [ours, theirs] = native.channelPair();
@@ -325,8 +321,7 @@ export class NativeBridge implements Bridge {
     this.#channel.close();
     native.closeFd(this.#doorbell);
     for (const fd of this.#files.values()) native.closeFd(fd);
-    native.unmap(this.#memoryHva, layout.sharedSize);
-    native.unmap(this.#ownHva, this.own.pages * 4096);
+    // The mappings stay until the process ends: views of them may still be held, and touching one would be fatal.
     native.closeFd(this.#memoryFd);
     native.closeFd(this.own.fd);
   }

@@ -29,7 +29,7 @@ Napi::Value ChannelPair(const Napi::CallbackInfo& info) {
 
 // (fd, message bytes, descriptors) → void
 void ChannelSend(const Napi::CallbackInfo& info) {
-  const auto bytes = info[1].As<Napi::Uint8Array>();
+  auto bytes = info[1].As<Napi::Uint8Array>();
   std::vector<int> fds;
   if (info[2].IsArray()) {
     const auto list = info[2].As<Napi::Array>();
@@ -60,7 +60,7 @@ void ChannelSend(const Napi::CallbackInfo& info) {
 Napi::Value ChannelReceive(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const int fd = Fd(info[0]);
-  const auto bytes = info[1].As<Napi::Uint8Array>();
+  auto bytes = info[1].As<Napi::Uint8Array>();
   pollfd poll_fd{fd, POLLIN, 0};
   int ready;
   do {
