@@ -7,7 +7,9 @@
   "targets": [
     {
       "target_name": "xenshim_native",
-      "sources": ["addon/module.cc", "addon/memory.cc", "addon/events.cc", "addon/bridge.cc"],
+      "sources": [
+        "addon/module.cc", "addon/memory.cc", "addon/events.cc", "addon/bridge.cc", "addon/uring.cc", "addon/image.cc"
+      ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS"],
       "cflags_cc!": ["-fno-exceptions", "-std=gnu++17"],

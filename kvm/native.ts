@@ -12,6 +12,27 @@ export interface Watcher {
   close(): void;
 }
 
+/** An io_uring of the thread that made it. Offsets are in bytes into `ring`; the layout is that of linux/io_uring.h. */
+export interface NativeUring {
+  readonly ring: ArrayBuffer;
+  readonly sqes: ArrayBuffer;
+  /** IORING_SETUP_* the kernel accepted. */
+  readonly flags: number;
+  readonly sqHead: number;
+  readonly sqTail: number;
+  readonly sqEntries: number;
+  readonly cqHead: number;
+  readonly cqTail: number;
+  readonly cqEntries: number;
+  readonly cqes: number;
+  /** Returns entries consumed or a negative Linux errno. `timeoutUs` < 0 = wait without limit. */
+  enter(toSubmit: number, minComplete: number, flags: number, timeoutUs: number): number;
+  /** Names descriptors for IOSQE_FIXED_FILE by their index. */
+  registerFiles(fds: readonly number[]): void;
+  /** Unmaps and closes; the buffers must not be touched afterwards. Idempotent. */
+  close(): void;
+}
+
 export interface Native {
   /** mmap(MAP_SHARED) read-write; `align` (bytes, a power of two, or 0) is the alignment of the address. */
   mapShared(fd: number, offset: number, length: number, align: number): Mapping;
@@ -40,6 +61,19 @@ export interface Native {
   spinForRequest(bridge: ArrayBuffer, ns: number): boolean;
   readonly bridgeLayout: BridgeLayout;
   readonly bridgeOps: Readonly<Record<BridgeOpName, number>>;
+
+  readonly Uring: new (entries: number, cqEntries: number) => NativeUring;
+
+  /** Takes a shared open-file-description lock; false if another description holds an exclusive one there. */
+  lockShared(fd: number, start: number, length: number): boolean;
+  /** Whether another open file description holds any lock there. */
+  lockHeld(fd: number, start: number, length: number): boolean;
+  /** BLKGETSIZE64, in bytes. */
+  blockDeviceSize(fd: number): number;
+  /** BLKSSZGET and BLKPBSZGET, in bytes. */
+  blockDeviceSectors(fd: number): { logical: number; physical: number };
+  /** Deallocates a range and keeps the size; 0 or a positive Linux errno. */
+  punchHole(fd: number, offset: number, length: number): number;
 }
 
 /** Byte offsets of kvm/core/protocol.h. */

@@ -7,6 +7,8 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitMemory(env, exports);
   InitEvents(env, exports);
   InitBridge(env, exports);
+  InitUring(env, exports);
+  InitImage(env, exports);
   return exports;
 }
 

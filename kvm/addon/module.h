@@ -8,6 +8,8 @@
 void InitMemory(Napi::Env env, Napi::Object exports);
 void InitEvents(Napi::Env env, Napi::Object exports);
 void InitBridge(Napi::Env env, Napi::Object exports);
+void InitUring(Napi::Env env, Napi::Object exports);
+void InitImage(Napi::Env env, Napi::Object exports);
 
 /// Throws a JavaScript Error "<what>: <strerror>" with a numeric `errno` property.
 [[noreturn]] inline void ThrowErrno(Napi::Env env, const char* what, int error = errno) {
