@@ -21,29 +21,29 @@ bool HasSignature(const kvm_cpuid_entry2& entry, const char* signature) {
 
 }  // namespace
 
-int SetCpuid(Vcpu& vcpu, const kvm_cpuid2* wanted) {
+int SetCpuid(Vcpu& vcpu, const CpuidTable* wanted) {
   // Hyper-V enlightenments, where the operator asked for them, keep the first base, as under Xen's own viridian.
   bool viridian = false;
   for (uint32_t i = 0; i < wanted->nent; i++)
-    if (wanted->entries[i].function == kFirstBase && HasSignature(wanted->entries[i], "Microsoft Hv")) viridian = true;
+    if (wanted->entries()[i].function == kFirstBase && HasSignature(wanted->entries()[i], "Microsoft Hv")) viridian = true;
   const uint32_t base = viridian ? kFirstBase + kViridianOffset : kFirstBase;
   const uint32_t msr = viridian ? 0x40000200 : 0x40000000;
 
   constexpr size_t kExtra = 16;
-  auto* cpuid = static_cast<kvm_cpuid2*>(
-      std::calloc(1, sizeof(kvm_cpuid2) + (wanted->nent + kExtra) * sizeof(kvm_cpuid_entry2)));
+  auto* cpuid = static_cast<CpuidTable*>(
+      std::calloc(1, sizeof(CpuidTable) + (wanted->nent + kExtra) * sizeof(kvm_cpuid_entry2)));
   if (cpuid == nullptr) {
     errno = ENOMEM;
     return -1;
   }
   uint32_t n = 0;
   for (uint32_t i = 0; i < wanted->nent; i++) {
-    const auto& entry = wanted->entries[i];
+    const auto& entry = wanted->entries()[i];
     if (IsHypervisorLeaf(entry.function) && (!viridian || entry.function >= base)) continue;
-    cpuid->entries[n++] = entry;
+    cpuid->entries()[n++] = entry;
   }
   const auto add = [&](uint32_t leaf, uint32_t index, uint32_t eax, uint32_t ebx, uint32_t ecx, uint32_t edx) {
-    auto& entry = cpuid->entries[n++];
+    auto& entry = cpuid->entries()[n++];
     entry.function = base + leaf;
     entry.index = index;
     entry.flags = leaf == 3 ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
@@ -72,7 +72,7 @@ int SetCpuid(Vcpu& vcpu, const kvm_cpuid2* wanted) {
     config.msr = msr;
     if (RealIoctl(machine.vm_fd, KVM_XEN_HVM_CONFIG, &config) != 0) Log(Level::kError, "KVM_XEN_HVM_CONFIG: %m");
   }
-  const int rc = RealIoctl(vcpu.fd, KVM_SET_CPUID2, cpuid);
+  const int rc = RealIoctl(vcpu.fd, kSetCpuid2, cpuid);
   const int error = errno;
   std::free(cpuid);
   errno = error;

@@ -5,6 +5,6 @@
 namespace xenshim {
 
 // KVM_SET_CPUID2 with KVM's own leaves replaced by Xen's. Returns as the ioctl would.
-int SetCpuid(Vcpu& vcpu, const kvm_cpuid2* wanted);
+int SetCpuid(Vcpu& vcpu, const CpuidTable* wanted);
 
 }  // namespace xenshim

@@ -89,8 +89,8 @@ int VmIoctl(int fd, unsigned long request, void* argument) {
   switch (request) {
     case KVM_CREATE_VCPU:
       return CreateVcpu(fd, reinterpret_cast<unsigned long>(argument));
-    case KVM_SET_GSI_ROUTING:
-      return SetQemuRouting(static_cast<kvm_irq_routing*>(argument));
+    case kSetGsiRouting:
+      return SetQemuRouting(static_cast<IrqRoutingTable*>(argument));
     case KVM_SET_USER_MEMORY_REGION:
     case kSetUserMemoryRegion2: {
       const auto* region = static_cast<kvm_userspace_memory_region*>(argument);
@@ -109,8 +109,8 @@ int VcpuIoctl(Vcpu& vcpu, unsigned long request, void* argument) {
   switch (request) {
     case KVM_RUN:
       return RunVcpu(vcpu);
-    case KVM_SET_CPUID2:
-      return SetCpuid(vcpu, static_cast<kvm_cpuid2*>(argument));
+    case kSetCpuid2:
+      return SetCpuid(vcpu, static_cast<CpuidTable*>(argument));
     case KVM_SET_SREGS: {
       const auto* sregs = static_cast<kvm_sregs*>(argument);
       NoteSregs(vcpu, sregs->cs, sregs->cr0);

@@ -27,21 +27,21 @@ std::map<uint64_t, Binding> bindings;  // by the shim's key
 
 int Apply() {
   const size_t count = qemus.size() + bindings.size();
-  auto* routing = static_cast<kvm_irq_routing*>(
-      std::calloc(1, sizeof(kvm_irq_routing) + count * sizeof(kvm_irq_routing_entry)));
+  auto* routing = static_cast<IrqRoutingTable*>(
+      std::calloc(1, sizeof(IrqRoutingTable) + count * sizeof(kvm_irq_routing_entry)));
   if (routing == nullptr) return -ENOMEM;
   routing->nr = static_cast<uint32_t>(count);
   size_t n = 0;
-  for (const auto& entry : qemus) routing->entries[n++] = entry;
+  for (const auto& entry : qemus) routing->entries()[n++] = entry;
   for (const auto& [key, binding] : bindings) {
-    auto& entry = routing->entries[n++];
+    auto& entry = routing->entries()[n++];
     entry.gsi = binding.gsi;
     entry.type = KVM_IRQ_ROUTING_XEN_EVTCHN;
     entry.u.xen_evtchn.port = binding.port;
     entry.u.xen_evtchn.vcpu = binding.vcpu;
     entry.u.xen_evtchn.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL;
   }
-  const int rc = RealIoctl(machine.vm_fd, KVM_SET_GSI_ROUTING, routing) != 0 ? -errno : 0;
+  const int rc = RealIoctl(machine.vm_fd, kSetGsiRouting, routing) != 0 ? -errno : 0;
   std::free(routing);
   return rc;
 }
@@ -75,9 +75,9 @@ int UnbindLocked(std::map<uint64_t, Binding>::iterator it) {
 
 void SetRouteCount(int all) { route_count = all; }
 
-int SetQemuRouting(const kvm_irq_routing* routing) {
+int SetQemuRouting(const IrqRoutingTable* routing) {
   std::lock_guard lock(mutex);
-  qemus.assign(routing->entries, routing->entries + routing->nr);
+  qemus.assign(routing->entries(), routing->entries() + routing->nr);
   const int rc = Apply();
   if (rc == 0) return 0;
   errno = -rc;

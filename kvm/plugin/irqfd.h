@@ -11,7 +11,7 @@ constexpr int kOwnRoutes = 1024;
 
 void SetRouteCount(int all);
 // QEMU's KVM_SET_GSI_ROUTING: issued with our entries added. Returns as the ioctl would.
-int SetQemuRouting(const kvm_irq_routing* routing);
+int SetQemuRouting(const IrqRoutingTable* routing);
 int BindIrqfd(uint64_t key, uint64_t port, uint64_t vcpu, int fd);
 int MoveIrqfd(uint64_t key, uint64_t vcpu);
 int UnbindIrqfd(uint64_t key);

@@ -62,7 +62,7 @@ void PlatformConfigWrite(unsigned reg, unsigned size, uint32_t value) {
     if (at == 0x0c || at == 0x0d || at == 0x3c) config[at] = byte;
   }
   // Address bits below the size of a BAR are wired to zero, the type bits to themselves.
-  const uint32_t io = (Word(0x10) & 0xffff & ~(kIoSize - 1)) | 1;
+  const uint32_t io = (Word(0x10) & ~(kIoSize - 1)) | 1;
   const uint32_t memory = (Word(0x14) & ~(kMemorySize - 1)) | 8;
   std::memcpy(config + 0x10, &io, sizeof io);
   std::memcpy(config + 0x14, &memory, sizeof memory);
