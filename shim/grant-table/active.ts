@@ -5,7 +5,7 @@
 import { Gntst, Gtf } from '../abi/grant-table.js';
 import { clearStatus, entryFrame, setStatus } from './entry-v1.js';
 import type { TableFrames } from './frames.js';
-import { ACTIVE_SHIFT, ENTRIES_PER_FRAME, ENTRIES_SHIFT, Head, type GrantState } from './state.js';
+import { ACTIVE_SHIFT, ENTRIES_SHIFT, Head, type GrantState } from './state.js';
 
 const RO_ONE = 1;
 const RW_ONE = 1 << 8;
@@ -79,9 +79,8 @@ export class ActiveEntries {
       return Gntst.general_error;
     }
     if (pins === 0 || (!readonly && (pins & RW_MASK) === 0)) {
-      const frame = ref >>> ENTRIES_SHIFT;
-      const shared = this.#frames.words[frame]!;
-      const entry = this.#frames.base[frame]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1);
+      const shared = this.#frames.words[ref >>> ENTRIES_SHIFT]!;
+      const entry = this.#frames.entryAt(ref);
       let status = setStatus(shared, entry, domid, readonly, mapping);
       if (status === Gntst.okay && pins === 0) {
         const gfn = entryFrame(shared, entry);
@@ -117,12 +116,7 @@ export class ActiveEntries {
   }
 
   #clear(ref: number, flags: number): void {
-    const frame = ref >>> ENTRIES_SHIFT;
-    clearStatus(
-      this.#frames.words[frame]!,
-      this.#frames.base[frame]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1),
-      flags,
-    );
+    clearStatus(this.#frames.words[ref >>> ENTRIES_SHIFT]!, this.#frames.entryAt(ref), flags);
   }
 
   /** The frame of a pinned entry: the one of the first pin, whatever the guest has written since. */

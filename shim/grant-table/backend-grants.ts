@@ -1,10 +1,11 @@
 /** ForeignGrants over the shim's layers: what a backend's thread holds. */
 import { Gnttabop, Gntst } from '../abi/grant-table.js';
+import { Domid } from '../abi/xen.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
 import { MapBatch, type ForeignGrants, type PageChanged } from './foreign.js';
 import { gnttabMapRefs, gnttabUnmapRefs, handOverPage } from './map-refs.js';
 import { grantTableOp } from './shim-hypercall.js';
-import { BACKEND_DOMID, type GrantTable } from './table.js';
+import type { GrantTable } from './table.js';
 
 export class BackendGrants implements ForeignGrants {
   readonly #table: GrantTable;
@@ -38,7 +39,7 @@ export class BackendGrants implements ForeignGrants {
   unmapOne(handle: number): number {
     const table = this.#table;
     table.enter();
-    const status = table.unmap(handle, BACKEND_DOMID);
+    const status = table.unmap(handle);
     table.leave();
     return status;
   }
@@ -60,7 +61,7 @@ export class BackendGrants implements ForeignGrants {
       table.leave();
       return Gntst.bad_domain;
     }
-    const status = table.pin(ref, BACKEND_DOMID, fromGuest, false);
+    const status = table.pin(ref, Domid.BACKEND, fromGuest, false);
     table.leave();
     if (status !== Gntst.okay) return status;
     const result = this.#move(table.active.frame(ref), offset, bytes, at, length, fromGuest);

@@ -4,7 +4,7 @@
  */
 import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
 import { Gntst } from '../abi/grant-table.js';
-import { Head, PLACE_WORDS, PlaceKind, type GrantState } from './state.js';
+import { ENTRIES_PER_FRAME, ENTRIES_SHIFT, Head, PLACE_WORDS, PlaceKind, type GrantState } from './state.js';
 
 export const WORDS_PER_PAGE_SHIFT = 10;
 const WORDS_PER_PAGE = 1 << WORDS_PER_PAGE_SHIFT;
@@ -83,6 +83,24 @@ export class TableFrames {
   frame(frame: number): Int32Array {
     const base = this.base[frame]!;
     return this.words[frame]!.subarray(base, base + WORDS_PER_PAGE);
+  }
+
+  /** Exchanges two entries; the caller holds the locks of both. */
+  swapEntries(a: number, b: number): void {
+    const wordsA = this.words[a >>> ENTRIES_SHIFT]!;
+    const wordsB = this.words[b >>> ENTRIES_SHIFT]!;
+    const atA = this.entryAt(a);
+    const atB = this.entryAt(b);
+    for (let word = 0; word < 2; word++) {
+      const kept = Atomics.load(wordsA, atA + word);
+      Atomics.store(wordsA, atA + word, Atomics.load(wordsB, atB + word));
+      Atomics.store(wordsB, atB + word, kept);
+    }
+  }
+
+  /** Word index of an entry within `words[ref >>> ENTRIES_SHIFT]`. */
+  entryAt(ref: number): number {
+    return this.base[ref >>> ENTRIES_SHIFT]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1);
   }
 
   /** okay, bad_page (no RAM and no page of ours there) or eagain: may an entry name this frame? */

@@ -1,6 +1,6 @@
 /**
- * Handles. An entry says which ref a handle pins and how; free entries are chained. Each thread takes and returns
- * entries of a list of its own and exchanges them in chunks with the list of the table, so that threads rarely meet.
+ * Handles of the backends. An entry says which ref a handle pins and how; free ones are chained. Each thread takes and
+ * returns entries of a list of its own and exchanges them in chunks with the list of the table: threads rarely meet.
  * A handle carries the generation of its entry: one that was unmapped stays invalid when the entry is used again.
  */
 import { Head, MAPTRACK_SHIFT, type GrantState } from './state.js';
@@ -15,8 +15,6 @@ const GENERATION_MASK = 0xfff;
 /** Meta word. */
 const USED = 1;
 const READONLY = 2;
-/** Mapped by a hypercall of the guest, not by a backend. */
-const BY_GUEST = 4;
 const THREAD_SHIFT = 4;
 const THREAD_MASK = 0xff << THREAD_SHIFT;
 /** Thread of a free entry that is in the table's list; any other names the thread whose list it is in. */
@@ -51,19 +49,12 @@ export class Maptrack {
   }
 
   /** Puts the entry to use; returns the handle. */
-  commit(index: number, ref: number, readonly: boolean, byGuest: boolean): number {
+  commit(index: number, ref: number, readonly: boolean): number {
     const at = this.#at + (index << MAPTRACK_SHIFT);
     const generation = (this.#words[at + 1]! >>> GENERATION_SHIFT) & GENERATION_MASK;
     this.#words[at] = ref;
-    Atomics.store(
-      this.#words,
-      at + 1,
-      USED |
-        (readonly ? READONLY : 0) |
-        (byGuest ? BY_GUEST : 0) |
-        this.#thread |
-        (generation << GENERATION_SHIFT),
-    );
+    const mode = readonly ? USED | READONLY : USED;
+    Atomics.store(this.#words, at + 1, mode | this.#thread | (generation << GENERATION_SHIFT));
     return index | (generation << INDEX_BITS);
   }
 
@@ -74,15 +65,14 @@ export class Maptrack {
     this.#freeCount++;
   }
 
-  /** The meta word of a handle in use, or 0 for one that is not (stale, never issued, the other side's). */
-  find(handle: number, byGuest: boolean): number {
+  /** The meta word of a handle in use, or 0 for one that is not (stale, never issued). */
+  find(handle: number): number {
     const index = handle & INDEX_MASK;
     const generation = handle >>> INDEX_BITS;
     if (handle < 0 || generation > GENERATION_MASK) return 0;
     if (index >= Atomics.load(this.#words, Head.MAPTRACK_LIMIT)) return 0;
     const meta = Atomics.load(this.#words, this.#at + (index << MAPTRACK_SHIFT) + 1);
-    if ((meta & (USED | BY_GUEST)) !== (byGuest ? USED | BY_GUEST : USED)) return 0;
-    return meta >>> GENERATION_SHIFT === generation ? meta : 0;
+    return (meta & USED) !== 0 && meta >>> GENERATION_SHIFT === generation ? meta : 0;
   }
 
   /** Whether the handle still is what `find` saw; asked again under the lock of its ref. */

@@ -3,7 +3,7 @@
  * sees all guest memory; a map checks and pins the grant. Only here do flags without GNTMAP_host_map mean that.
  */
 import { Gntmap, Gntst } from '../abi/grant-table.js';
-import { BACKEND_DOMID, type GrantTable } from './table.js';
+import type { GrantTable } from './table.js';
 
 /**
  * Within a batch: one map op; returns a handle >= 0 or a negative GNTST_*.
@@ -20,10 +20,10 @@ export function shimHcallGntmap(
   if (hostAddr !== 0) return Gntst.bad_virt_addr;
   if ((flags & ~Gntmap.readonly) !== 0) return Gntst.bad_gntref;
   if (domid !== table.domid) return Gntst.bad_domain;
-  return table.map(ref, BACKEND_DOMID, flags !== 0);
+  return table.map(ref, flags !== 0);
 }
 
 /** Within a batch: one unmap op; returns a GNTST_*. */
 export function shimHcallGntunmap(table: GrantTable, handle: number): number {
-  return table.unmap(handle, BACKEND_DOMID);
+  return table.unmap(handle);
 }

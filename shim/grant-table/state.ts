@@ -17,7 +17,6 @@ export const Head = Object.freeze({
   MAX_FRAMES: 0,
   NR_FRAMES: 1,
   VERSION: 2,
-  MAX_VERSION: 3,
   /** Bumped whenever a frame moves: threads re-read the places. */
   GENERATION: 4,
   /** Slot + 1 of the thread that holds the table exclusively, or 0. */
@@ -80,7 +79,6 @@ export function createGrantState(options: GrantStateOptions): SharedArrayBuffer 
   head[Head.MAX_FRAMES] = maxFrames;
   head[Head.NR_FRAMES] = 1;
   head[Head.VERSION] = 1;
-  head[Head.MAX_VERSION] = 1;
   head[Head.GENERATION] = 1;
   head[Head.FIRST_OWN_PAGE] = firstOwnPage;
   head[Head.OWN_PAGES] = ownPages;

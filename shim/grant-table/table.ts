@@ -2,17 +2,15 @@
  * A guest's grant table as one thread works with it. All threads of a guest share its state (state.ts); backends reach
  * it through the layers in shim-hypercall.ts, the guest through guest-ops/, its domain through the cold methods here.
  */
-import { Gntst } from '../abi/grant-table.js';
+import { Gntst, Gtf } from '../abi/grant-table.js';
+import { Domid } from '../abi/xen.js';
 import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
 import { ActiveEntries } from './active.js';
 import { entryWord } from './entry-v1.js';
 import { TableFrames, type FramePlace } from './frames.js';
 import { TableGuard } from './guard.js';
 import { Maptrack } from './maptrack.js';
-import { ENTRIES_PER_FRAME, ENTRIES_SHIFT, GrantState, Head } from './state.js';
-
-/** DOMID of the backends. */
-export const BACKEND_DOMID = 0;
+import { ENTRIES_SHIFT, GrantState, Head } from './state.js';
 
 export interface GrantStats {
   readonly frames: number;
@@ -66,22 +64,22 @@ export class GrantTable {
     this.#guard.leave();
   }
 
-  /** Within a batch: maps a ref of this guest for `mapper`; returns a handle >= 0 or a negative GNTST_*. */
-  map(ref: number, mapper: number, readonly: boolean): number {
+  /** Within a batch: maps a ref for a backend; returns a handle >= 0 or a negative GNTST_*. */
+  map(ref: number, readonly: boolean): number {
     if (Atomics.load(this.#words, Head.DYING) !== 0) return Gntst.bad_domain;
     const index = this.#maptrack.take();
     if (index < 0) return Gntst.no_space;
-    const status = this.pin(ref, mapper, readonly, true);
+    const status = this.pin(ref, Domid.BACKEND, readonly, true);
     if (status !== Gntst.okay) {
       this.#maptrack.putBack(index);
       return status;
     }
-    return this.#maptrack.commit(index, ref, readonly, mapper !== BACKEND_DOMID);
+    return this.#maptrack.commit(index, ref, readonly);
   }
 
-  /** Within a batch: ends a mapping of `mapper`; returns a GNTST_*. */
-  unmap(handle: number, mapper: number): number {
-    const meta = this.#maptrack.find(handle, mapper !== BACKEND_DOMID);
+  /** Within a batch: ends a mapping; returns a GNTST_*. */
+  unmap(handle: number): number {
+    const meta = this.#maptrack.find(handle);
     if (meta === 0) return Gntst.bad_handle;
     const ref = this.#maptrack.ref(handle);
     if (ref >= this.state.maxRefs) return Gntst.bad_handle;
@@ -95,7 +93,7 @@ export class GrantTable {
     return Gntst.okay;
   }
 
-  /** Within a batch: a pin without a handle, as a copy takes; returns a GNTST_*. */
+  /** Within a batch: a pin without a handle, as a copy takes, for the domain `mapper`; returns a GNTST_*. */
   pin(ref: number, mapper: number, readonly: boolean, mapping: boolean): number {
     if (!(ref >= 0 && ref < Atomics.load(this.#words, Head.NR_FRAMES) << ENTRIES_SHIFT)) return Gntst.bad_gntref;
     return this.active.pin(ref, mapper, readonly, mapping);
@@ -112,6 +110,11 @@ export class GrantTable {
 
   get nrFrames(): number {
     return this.state.nrFrames;
+  }
+
+  /** Of the entries: always 1 so far. */
+  get version(): number {
+    return Atomics.load(this.#words, Head.VERSION);
   }
 
   get maxFrames(): number {
@@ -172,11 +175,10 @@ export class GrantTable {
   /** Writes a reserved entry (console 0, xenstore 1) that permits `domid` read-write access to `gfn`. */
   seedEntry(ref: number, domid: number, gfn: number): void {
     this.enter();
-    const frame = ref >>> ENTRIES_SHIFT;
-    const words = this.frames.words[frame]!;
-    const at = this.frames.base[frame]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1);
+    const words = this.frames.words[ref >>> ENTRIES_SHIFT]!;
+    const at = this.frames.entryAt(ref);
     Atomics.store(words, at + 1, gfn | 0);
-    Atomics.store(words, at, entryWord(1, domid));
+    Atomics.store(words, at, entryWord(Gtf.permit_access, domid));
     this.leave();
   }
 
@@ -215,7 +217,7 @@ export class GrantTable {
     this.#guard.forget(thread);
     this.active.breakLocks(thread);
     this.enter();
-    for (const handle of this.#maptrack.used(thread)) this.unmap(handle, BACKEND_DOMID);
+    for (const handle of this.#maptrack.used(thread)) this.unmap(handle);
     this.leave();
     this.#maptrack.inherit(thread);
   }
