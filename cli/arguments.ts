@@ -1,0 +1,13 @@
+/** parseArgs with our kind of error. */
+import { parseArgs, type ParseArgsConfig } from 'node:util';
+import { OperatorError } from '../shim/observe/errors.js';
+
+/** As node:util's parseArgs, strict; an unknown or incomplete option is an OperatorError. */
+export function parseOptions<T extends ParseArgsConfig>(command: string, config: T): ReturnType<typeof parseArgs<T>> {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    const [reason] = (error as Error).message.split('. ');
+    throw new OperatorError('USAGE', reason!, `see \`xenshim ${command} --help\``);
+  }
+}

@@ -1,0 +1,39 @@
+/** The subcommands. Each is loaded only when it is used. */
+
+export interface Command {
+  /** One line for the overview. */
+  readonly summary: string;
+  /** Runs with the arguments after its name; resolves to the exit status. */
+  run(argv: readonly string[]): Promise<number>;
+}
+
+export const commands: Readonly<Record<string, Command>> = Object.freeze({
+  run: {
+    summary: 'start a Xen guest: xenshim run [options] -- qemu-system-x86_64 …',
+    run: async (argv) => (await import('./run/run.js')).run(argv),
+  },
+  check: {
+    summary: 'say what this host offers and what is missing',
+    run: async (argv) => (await import('./check/check.js')).check(argv),
+  },
+  list: {
+    summary: 'list the running guests',
+    run: async (argv) => (await import('./control/commands.js')).list(argv),
+  },
+  shutdown: {
+    summary: 'ask a guest to power off',
+    run: async (argv) => (await import('./control/commands.js')).shutdown(argv),
+  },
+  reboot: {
+    summary: 'ask a guest to reboot',
+    run: async (argv) => (await import('./control/commands.js')).reboot(argv),
+  },
+  console: {
+    summary: "attach to a guest's PV console",
+    run: async (argv) => (await import('./console/attach.js')).attach(argv),
+  },
+  xenstore: {
+    summary: "read and write a guest's xenstore",
+    run: async (argv) => (await import('./control/xenstore.js')).xenstore(argv),
+  },
+});

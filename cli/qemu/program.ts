@@ -1,0 +1,72 @@
+/** The user's QEMU: where it is, whether a plugin can be preloaded into it, and whether it is new enough. */
+import { spawnSync } from 'node:child_process';
+import { accessSync, closeSync, constants, openSync, readSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { OperatorError } from '../../shim/observe/errors.js';
+
+/** QEMU 7.2: the oldest release the plugin has been run with (Debian 12's). */
+export const OLDEST = [7, 2] as const;
+
+/** Full path of a program, as a shell would find it. */
+export function findProgram(name: string): string | undefined {
+  const candidates = name.includes('/')
+    ? [name]
+    : (process.env['PATH'] ?? '').split(delimiter).map((folder) => join(folder || '.', name));
+  return candidates.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** How a program is made: dynamically linked ELF, static ELF, or something else (a script). */
+export function linkage(path: string): 'dynamic' | 'static' | 'other' {
+  const fd = openSync(path, 'r');
+  try {
+    const head = Buffer.alloc(64);
+    if (readSync(fd, head, 0, 64, 0) < 64 || head.readUInt32BE(0) !== 0x7f454c46) return 'other';
+    const at = Number(head.readBigUInt64LE(32));
+    const size = head.readUInt16LE(54);
+    const count = head.readUInt16LE(56);
+    const table = Buffer.alloc(size * count);
+    readSync(fd, table, 0, table.length, at);
+    const PT_INTERP = 3;
+    for (let i = 0; i < count; i++) if (table.readUInt32LE(i * size) === PT_INTERP) return 'dynamic';
+    return 'static';
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Parses the first line of `qemu-system-x86_64 --version`. */
+export function parseVersion(text: string): [number, number] | undefined {
+  const match = /QEMU emulator version (\d+)\.(\d+)/.exec(text);
+  return match === null ? undefined : [Number(match[1]), Number(match[2])];
+}
+
+/** The program's path, checked. @throws OperatorError */
+export function checkedProgram(name: string): string {
+  const path = findProgram(name);
+  if (path === undefined) {
+    throw new OperatorError('NO_QEMU', `there is no program '${name}'`, 'install it: apt install qemu-system-x86', 3);
+  }
+  if (linkage(path) === 'static') {
+    throw new OperatorError('QEMU_STATIC', `${path} is statically linked`,
+      "nothing can be preloaded into it: use your distribution's qemu-system-x86_64");
+  }
+  const { stdout } = spawnSync(path, ['--version'], { encoding: 'utf8', timeout: 20_000 });
+  const version = parseVersion(stdout ?? '');
+  // A wrapper script may not answer --version; then the QEMU behind it is taken on trust.
+  if (version === undefined && linkage(path) === 'other') return path;
+  if (version === undefined) {
+    throw new OperatorError('NOT_QEMU', `${path} does not say it is QEMU`, 'name a qemu-system-x86_64 after --');
+  }
+  if (version[0] < OLDEST[0] || (version[0] === OLDEST[0] && version[1] < OLDEST[1])) {
+    throw new OperatorError('QEMU_TOO_OLD', `${path} is QEMU ${version.join('.')}`,
+      `use QEMU ${OLDEST.join('.')} or newer`);
+  }
+  return path;
+}

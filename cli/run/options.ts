@@ -1,0 +1,148 @@
+/** The command line of `xenshim run`, parsed and checked as far as that goes without touching the host. */
+import { OperatorError } from '../../shim/observe/errors.js';
+import { parseOptions } from '../arguments.js';
+import { keyValues } from '../qemu/command-line.js';
+
+export interface DiskOption {
+  readonly file: string;
+  readonly readonly: boolean;
+  readonly cdrom: boolean;
+}
+
+export interface VifOption {
+  readonly tap: string;
+  readonly mac?: string;
+}
+
+/** Where the PV console goes. */
+export type ConsoleOption = { readonly to: 'stdio' } | { readonly to: 'log'; readonly file: string };
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+export const LOG_FORMATS = ['text', 'json'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+export interface RunOptions {
+  readonly name: string;
+  readonly disks: readonly DiskOption[];
+  readonly vifs: readonly VifOption[];
+  readonly consoles: readonly ConsoleOption[];
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+  /** The program and its arguments. */
+  readonly qemu: readonly [string, ...string[]];
+}
+
+export const RUN_USAGE = `usage: xenshim run [options] -- qemu-system-x86_64 [QEMU options]
+
+Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
+
+  --name NAME             name of the guest, for the other commands (default: guest-PID)
+  --disk FILE[,ro][,cdrom]
+                          PV disk on a raw image or block device; the first is xvda, the next xvdb …
+  --vif tap=NAME[,mac=MAC]
+                          PV network interface on a tap, adopted if it exists, otherwise made
+  --console[=stdio]       PV console on this terminal (Ctrl-] leaves it); without it: \`xenshim console NAME\`
+  --console=log:FILE      PV console output also into FILE
+  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info)
+  --log-format FORMAT     ${LOG_FORMATS.join(', ')} (default: text); the log goes to standard error
+`;
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+function choice<T extends string>(option: string, value: string, choices: readonly T[]): T {
+  const found = choices.find((each) => each === value);
+  if (found === undefined) {
+    throw new OperatorError('USAGE', `--${option} cannot be '${value}'`, `use one of ${choices.join(', ')}`);
+  }
+  return found;
+}
+
+/** `FILE[,ro][,cdrom]`; `,,` stands for a comma in the name. */
+export function parseDisk(text: string): DiskOption {
+  const [[, file] = ['', ''], ...flags] = [...keyValues(text, 'file')];
+  let readonly = false;
+  let cdrom = false;
+  for (const [flag, value] of flags) {
+    if (flag === 'ro' && value === 'on') readonly = true;
+    else if (flag === 'cdrom' && value === 'on') cdrom = true;
+    else throw new OperatorError('USAGE', `--disk ${text}: '${flag}' is no disk option`, 'use FILE[,ro][,cdrom]');
+  }
+  if (file === '') throw new OperatorError('USAGE', `--disk '${text}' names no file`, 'use FILE[,ro][,cdrom]');
+  return { file, readonly: readonly || cdrom, cdrom };
+}
+
+/** `tap=NAME[,mac=aa:bb:cc:dd:ee:ff]` */
+export function parseVif(text: string): VifOption {
+  const pairs = keyValues(text, 'link');
+  const tap = pairs.get('tap');
+  for (const key of pairs.keys()) {
+    if (key !== 'tap' && key !== 'mac') {
+      throw new OperatorError('USAGE', `--vif ${text}: '${key}' is no vif option`, 'use tap=NAME[,mac=MAC]');
+    }
+  }
+  if (tap === undefined || tap === '') {
+    throw new OperatorError('USAGE', `--vif ${text} names no tap`, 'use tap=NAME[,mac=MAC]');
+  }
+  const mac = pairs.get('mac');
+  if (mac === undefined) return { tap };
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac) || (parseInt(mac.slice(0, 2), 16) & 1) !== 0) {
+    throw new OperatorError('USAGE', `--vif ${text}: '${mac}' is no unicast MAC address`,
+      'write six hex bytes, such as 00:16:3e:01:02:03');
+  }
+  return { tap, mac: mac.toLowerCase() };
+}
+
+function parseConsole(text: string): ConsoleOption {
+  if (text === '' || text === 'stdio') return { to: 'stdio' };
+  if (text.startsWith('log:') && text.length > 4) return { to: 'log', file: text.slice(4) };
+  throw new OperatorError('USAGE', `--console=${text}`, 'use --console, --console=stdio or --console=log:FILE');
+}
+
+/** `--console` alone takes no value, `--console=…` does: parseArgs knows only one of the two. */
+function withConsoleValues(argv: readonly string[]): string[] {
+  return argv.map((argument) => (argument === '--console' ? '--console=stdio' : argument));
+}
+
+/** @returns undefined when help was asked for. @throws OperatorError */
+export function parseRun(argv: readonly string[]): RunOptions | undefined {
+  const dashes = argv.indexOf('--');
+  const own = dashes < 0 ? argv : argv.slice(0, dashes);
+  const { values, positionals } = parseOptions('run', {
+    args: withConsoleValues(own),
+    allowPositionals: true,
+    options: {
+      name: { type: 'string' },
+      disk: { type: 'string', multiple: true, default: [] },
+      vif: { type: 'string', multiple: true, default: [] },
+      console: { type: 'string', multiple: true, default: [] },
+      'log-level': { type: 'string', default: 'info' },
+      'log-format': { type: 'string', default: 'text' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) return undefined;
+  const [program, ...rest] = dashes < 0 ? [] : argv.slice(dashes + 1);
+  if (positionals.length > 0) {
+    throw new OperatorError('USAGE', `'${positionals[0]!}' stands before --`, 'put the QEMU command after --');
+  }
+  if (program === undefined) {
+    throw new OperatorError('USAGE', 'there is no QEMU command', 'end with -- qemu-system-x86_64 …');
+  }
+  const name = values.name ?? `guest-${process.pid}`;
+  if (!NAME.test(name)) {
+    throw new OperatorError('USAGE', `--name '${name}' is no good`, 'use letters, digits, dots, dashes and underscores');
+  }
+  const vifs = values.vif.map(parseVif);
+  const taps = new Set(vifs.map(({ tap }) => tap));
+  if (taps.size < vifs.length) throw new OperatorError('USAGE', 'two --vif name the same tap', 'give each its own');
+  return {
+    name,
+    disks: values.disk.map(parseDisk),
+    vifs,
+    consoles: values.console.map(parseConsole),
+    logLevel: choice('log-level', values['log-level'], LOG_LEVELS),
+    logFormat: choice('log-format', values['log-format'], LOG_FORMATS),
+    qemu: [program, ...rest],
+  };
+}
