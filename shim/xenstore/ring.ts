@@ -82,7 +82,8 @@ export class RingConnection {
 
   /** Call when the guest has signalled: takes in requests, puts out replies and events. */
   serve(): void {
-    if (this.#closed || this.#serving) return;
+    if (this.#closed) return;
+    if (this.#serving) return this.#soon();
     this.#pass?.();
     this.#pass = undefined;
     this.#serving = true;
