@@ -110,6 +110,8 @@ export interface Bridge {
   /** KVM_XEN_ATTR_TYPE_RUNSTATE_UPDATE_FLAG: VMASST_TYPE_runstate_update_flag. */
   setRunstateUpdateFlag(on: boolean): void;
   getRunstate(vcpu: number): RunstateTimes;
+  /** ns of the guest's system time now (KVM_GET_CLOCK). A bridge without it leaves the shim to its own clock. */
+  systemTime?(): bigint;
   /** KVM_XEN_VCPU_ATTR_TYPE_UPCALL_VECTOR; 0 removes it. */
   setUpcallVector(vcpu: number, vector: number): void;
   /**

@@ -177,7 +177,6 @@ Napi::Object Ops(Napi::Env env) {
   OP(UnbindIrqfd);
   OP(PlacePage);
   OP(RemovePage);
-  OP(GetTime);
   OP(Raise);
   OP(SetGsi);
   OP(Power);

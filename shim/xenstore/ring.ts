@@ -82,8 +82,7 @@ export class RingConnection {
 
   /** Call when the guest has signalled: takes in requests, puts out replies and events. */
   serve(): void {
-    if (this.#closed) return;
-    if (this.#serving) return this.#soon();
+    if (this.#closed || this.#serving) return;
     this.#pass?.();
     this.#pass = undefined;
     this.#serving = true;

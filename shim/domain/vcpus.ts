@@ -1,0 +1,114 @@
+/** What the shim keeps per vCPU: its areas in guest memory, its upcall vector, whether it has stopped itself. */
+import type { Bridge } from '../../kvm/bridge.js';
+import { Errno } from '../abi/errno.js';
+import { VcpuInfo32, VcpuInfo64 } from '../abi/xen.js';
+import type { EventAreas } from '../event-channel/areas.js';
+import type { EventChannels } from '../event-channel/event-channels.js';
+import { PAGE_SIZE } from '../memory/guest-memory.js';
+import type { P2m } from '../memory/p2m.js';
+import { kvmResult } from './kvm-result.js';
+
+interface VcpuState {
+  upcallVector: number;
+  /** It asked to be stopped (VCPUOP_down) and waits in that hypercall. */
+  down: boolean;
+}
+
+export class Vcpus {
+  readonly #bridge: Bridge;
+  readonly #p2m: P2m;
+  readonly #areas: EventAreas;
+  readonly #channels: () => EventChannels;
+  /** vCPUs seen to run. */
+  readonly #states = new Map<number, VcpuState>();
+  #known = new Set<number>();
+
+  constructor(bridge: Bridge, p2m: P2m, areas: EventAreas, channels: () => EventChannels) {
+    this.#bridge = bridge;
+    this.#p2m = p2m;
+    this.#areas = areas;
+    this.#channels = channels;
+  }
+
+  exists(vcpu: number): boolean {
+    if (this.#known.has(vcpu)) return true;
+    this.#known = new Set(this.#bridge.vcpus());
+    return this.#known.has(vcpu);
+  }
+
+  /** A vCPU issued a hypercall. True the first time. */
+  seen(vcpu: number): boolean {
+    if (this.#states.has(vcpu)) return false;
+    this.#states.set(vcpu, { upcallVector: 0, down: false });
+    return true;
+  }
+
+  /** It runs guest code, or did when last heard of. vCPU 0 always runs from the start. */
+  isUp(vcpu: number): boolean {
+    return this.#states.get(vcpu)?.down === false;
+  }
+
+  isDown(vcpu: number): boolean {
+    return this.#states.get(vcpu)?.down === true;
+  }
+
+  setDown(vcpu: number, down: boolean): void {
+    this.#state(vcpu).down = down;
+  }
+
+  /** Some vCPU is still running. */
+  anyUp(): boolean {
+    for (const state of this.#states.values()) if (!state.down) return true;
+    return false;
+  }
+
+  hasVector(vcpu: number): boolean {
+    return (this.#states.get(vcpu)?.upcallVector ?? 0) !== 0;
+  }
+
+  setVector(vcpu: number, vector: number): number {
+    const result = kvmResult(() => this.#bridge.setUpcallVector(vcpu, vector));
+    if (result === 0) this.#state(vcpu).upcallVector = vector;
+    return result;
+  }
+
+  /** VCPUOP_register_vcpu_info: moves a vcpu_info out of shared_info, for good. */
+  registerInfo(vcpu: number, gfn: number, offset: number): number {
+    if (this.#areas.registered(vcpu)) return -Errno.EBUSY;
+    const size = VcpuInfo64.SIZE;
+    // Aligned as the compiler would: on the width of pending_sel.
+    const align = this.#areas.long ? 8 : VcpuInfo32.evtchn_pending_sel;
+    if (offset > PAGE_SIZE - size || offset % align !== 0) return -Errno.EINVAL;
+    const page = this.#p2m.locate(gfn);
+    if (page === undefined) return -Errno.EINVAL;
+    const to = page.at + offset;
+    const old = this.#areas.vcpuInfo(vcpu);
+    const lost = !this.#areas.kernelDelivers(vcpu);
+    if (old === undefined) page.u8.fill(0, to, to + size);
+    else page.u8.set(old.u8.subarray(old.at, old.at + size), to);
+    const result = kvmResult(() => this.#bridge.setVcpuInfo(vcpu, gfn * PAGE_SIZE + offset));
+    if (result < 0) return result;
+    this.#areas.register(vcpu, { ...page, at: to });
+    this.#channels().redeliver(vcpu, lost);
+    return 0;
+  }
+
+  /** Where the kernel keeps a vCPU's time or runstate up to date; undefined = nowhere. */
+  setTimeArea(vcpu: number, gpa: number | undefined): number {
+    return kvmResult(() => this.#bridge.setVcpuTimeInfo(vcpu, gpa));
+  }
+
+  setRunstateArea(vcpu: number, gpa: number | undefined): number {
+    return kvmResult(() => this.#bridge.setRunstateArea(vcpu, gpa), -Errno.ENOSYS);
+  }
+
+  reset(): void {
+    this.#states.clear();
+    this.#known.clear();
+  }
+
+  #state(vcpu: number): VcpuState {
+    this.seen(vcpu);
+    return this.#states.get(vcpu)!;
+  }
+}
