@@ -1,21 +1,19 @@
 /** The block protocol (public/io/blkif.h). Sector numbers and counts are in units of 512 bytes, always. */
+import { constants } from '../constants.js';
 import { bytes, s16, struct, u16, u32, u64, u8 } from '../struct.js';
 
-export const BlkifOp = Object.freeze({
-  READ: 0,
-  WRITE: 1,
-  WRITE_BARRIER: 2,
-  FLUSH_DISKCACHE: 3,
-  /** BLKIF_OP_RESERVED_1, once used by packet devices. */
-  RESERVED_1: 4,
-  DISCARD: 5,
-  INDIRECT: 6,
-} as const);
+const header = 'io/blkif.h';
 
-export const BlkifStatus = Object.freeze({ OKAY: 0, ERROR: -1, EOPNOTSUPP: -2 } as const);
+export const BlkifOp = constants(
+  header,
+  { READ: 0, WRITE: 1, WRITE_BARRIER: 2, FLUSH_DISKCACHE: 3, RESERVED_1: 4, DISCARD: 5, INDIRECT: 6 },
+  'BLKIF_OP_',
+);
+
+export const BlkifStatus = constants(header, { OKAY: 0, ERROR: -1, EOPNOTSUPP: -2 }, 'BLKIF_RSP_');
 
 /** Bits of the `info` node. */
-export const VdiskInfo = Object.freeze({ CDROM: 1, REMOVABLE: 2, READONLY: 4 } as const);
+export const VdiskInfo = constants(header, { CDROM: 1, REMOVABLE: 2, READONLY: 4 }, 'VDISK_');
 
 /** BLKIF_MAX_SEGMENTS_PER_REQUEST. */
 export const MAX_SEGMENTS = 11;
@@ -28,7 +26,6 @@ export const SECTOR_SIZE = 512;
 /** Sectors in a page: `last_sect` is below it. */
 export const SECTORS_PER_PAGE = 8;
 
-const header = 'io/blkif.h';
 const x64 = { header, abi: 'x86_64' } as const;
 const x32 = { header, abi: 'x86_32' } as const;
 
@@ -99,6 +96,7 @@ export interface BlkifAbi {
   readonly name: 'x86_64-abi' | 'x86_32-abi';
   /** Bytes of a slot: the larger of request and response. */
   readonly slotBytes: number;
+  readonly responseBytes: number;
   /** Word of `id`; sector_number is 2 further, segments, nr_sectors and the indirect handle 4, indirect grefs 5. */
   readonly idWord: number;
 }
@@ -106,11 +104,13 @@ export interface BlkifAbi {
 export const BLKIF_X86_64: BlkifAbi = Object.freeze({
   name: 'x86_64-abi',
   slotBytes: BlkifRequest64.SIZE,
+  responseBytes: BlkifResponse64.SIZE,
   idWord: BlkifRequest64.id / 4,
 });
 
 export const BLKIF_X86_32: BlkifAbi = Object.freeze({
   name: 'x86_32-abi',
   slotBytes: BlkifRequest32.SIZE,
+  responseBytes: BlkifResponse32.SIZE,
   idWord: BlkifRequest32.id / 4,
 });

@@ -1,5 +1,7 @@
-/** States of a split driver's end (public/io/xenbus.h, enum xenbus_state). */
-export const XenbusState = Object.freeze({
+import { constants } from '../constants.js';
+
+/** States of a split driver's end (enum xenbus_state). */
+export const XenbusState = constants('io/xenbus.h', {
   Unknown: 0,
   Initialising: 1,
   InitWait: 2,
@@ -9,6 +11,6 @@ export const XenbusState = Object.freeze({
   Closed: 6,
   Reconfiguring: 7,
   Reconfigured: 8,
-} as const);
+}, 'XenbusState');
 
 export type XenbusState = (typeof XenbusState)[keyof typeof XenbusState];

@@ -1,0 +1,84 @@
+/** The worker's half of a connection: ring pages pinned and the queues on them. */
+import { BLKIF_X86_32, BLKIF_X86_64 } from '../../shim/abi/io/blkif.js';
+import type { BlkifAbi } from '../../shim/abi/io/blkif.js';
+import { Errno } from '../../shim/abi/errno.js';
+import { ringSlots } from '../../shim/abi/io/ring.js';
+import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
+import type { IoUring } from '../../shim/io/uring.js';
+import { XenError } from '../../shim/observe/errors.js';
+import { BackRing } from '../../shim/ring/back-ring.js';
+import type { RingPage } from '../../shim/ring/back-ring.js';
+import type { ProtocolName, QueueSettings } from './messages.js';
+import { BlockQueue } from './queue.js';
+import { Records } from './records.js';
+import { queueCounters } from './statistics.js';
+import type { Target } from './target.js';
+
+export interface ConnectionParts {
+  readonly grants: ForeignGrants;
+  readonly uring: IoUring;
+  readonly target: Target;
+  readonly statistics: SharedArrayBuffer;
+}
+
+const ABIS: Readonly<Record<ProtocolName, BlkifAbi>> = { 'x86_64-abi': BLKIF_X86_64, 'x86_32-abi': BLKIF_X86_32 };
+
+export class Connection {
+  readonly queues: { readonly queue: BlockQueue; readonly kickFd: number }[] = [];
+  readonly #handles: number[] = [];
+  readonly #records: Records[] = [];
+
+  /** @throws XenError with nothing left mapped */
+  constructor(
+    private readonly parts: ConnectionParts,
+    protocol: ProtocolName,
+    settings: readonly QueueSettings[],
+  ) {
+    try {
+      for (const [index, queue] of settings.entries()) this.#open(index, ABIS[protocol], queue);
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  /** Unmaps the rings and frees the records. The queues must be drained. Idempotent. */
+  release(): void {
+    for (const handle of this.#handles.splice(0)) this.parts.grants.unmapOne(handle);
+    for (const records of this.#records.splice(0)) records.release();
+    this.queues.length = 0;
+  }
+
+  #open(index: number, abi: BlkifAbi, settings: QueueSettings): void {
+    const pages = settings.ringRefs.map((ref) => this.#mapPage(ref));
+    const slots = ringSlots(pages.length, abi.slotBytes);
+    const ring = new BackRing(pages, slots, abi.slotBytes);
+    if (ring.halted) throw new XenError(Errno.EIO, `ring of queue ${index} has impossible indexes`);
+    const records = new Records(slots);
+    this.#records.push(records);
+    const { grants, uring, target, statistics } = this.parts;
+    const queue = new BlockQueue({
+      index,
+      ring,
+      abi,
+      records,
+      grants,
+      uring,
+      target,
+      counters: queueCounters(statistics, index),
+      callFd: settings.callFd,
+    });
+    this.queues.push({ queue, kickFd: settings.kickFd });
+  }
+
+  #mapPage(ref: number): RingPage {
+    let page: RingPage | undefined;
+    const handle = this.parts.grants.mapOne(ref, false, 0, (_context, window, offset) => {
+      page = { i32: window.i32, base: offset >>> 2 };
+    });
+    if (handle < 0) throw new XenError(Errno.EINVAL, `mapping ring-ref ${ref}: grant status ${handle}`);
+    this.#handles.push(handle);
+    if (page === undefined) throw new XenError(Errno.EINVAL, `mapping ring-ref ${ref}: no page`);
+    return page;
+  }
+}

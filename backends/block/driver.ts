@@ -1,0 +1,261 @@
+/** A disk's driver: negotiates with the frontend over the store, and has its worker do the rest. */
+import { availableParallelism } from 'node:os';
+
+import { XenbusState } from '../../shim/abi/io/xenbus.js';
+import { Errno } from '../../shim/abi/errno.js';
+import type { BackendPort, BackendPorts } from '../../shim/event-channel/backend-port.js';
+import type { GuestHandles } from '../../shim/memory/attach.js';
+import type { RamRange } from '../../shim/memory/guest-memory.js';
+import { uringProblem } from '../../shim/io/uring.js';
+import { OperatorError } from '../../shim/observe/errors.js';
+import type { Log } from '../../shim/observe/log.js';
+import { BackendDevice } from '../../shim/xenbus/backend-device.js';
+import { DeviceMachine } from '../../shim/xenbus/machine.js';
+import type { DeviceId } from '../../shim/xenbus/paths.js';
+import { createDevice, removeDevice, requestDetach } from '../../shim/xenbus/toolstack.js';
+import { nextVbd } from '../../shim/xenbus/vbd-states.js';
+import type { VbdEffect } from '../../shim/xenbus/vbd-states.js';
+import type { StoreClient } from '../../shim/xenstore/client.js';
+import { WorkerHost } from '../worker-host.js';
+import { diskKeys, offers } from './advertise.js';
+import { readFrontend } from './frontend.js';
+import type { NegotiationLimits } from './frontend.js';
+import { openImage } from './image.js';
+import type { DiskImage } from './image.js';
+import type { ProtocolName, WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
+import { readStatistics, statisticsBuffer } from './statistics.js';
+import type { BlockStatistics } from './statistics.js';
+import { virtualDevice } from './virtual-device.js';
+
+/** Queues offered: more threads of the guest than this gain nothing from queues of their own. */
+const MAX_QUEUES = 4;
+
+export interface BlockBackendOptions {
+  readonly store: StoreClient;
+  readonly ports: BackendPorts;
+  readonly handles: GuestHandles;
+  readonly domid: number;
+  /** 0 = xvda. */
+  readonly index: number;
+  /** Raw image or block device. */
+  readonly path: string;
+  readonly readonly?: boolean;
+  readonly cdrom?: boolean;
+  readonly removable?: boolean;
+  /** The operator's own QEMU has the image open too. */
+  readonly sharedWithQemu?: boolean;
+  /** False keeps DISCARD from being offered. */
+  readonly discard?: boolean;
+  readonly maxQueues?: number;
+  /** What a frontend that names no protocol speaks; Linux's blkback takes x86_32, and so do we. */
+  readonly defaultProtocol?: ProtocolName;
+  readonly log: Log;
+  /** The device is gone, after a detach or because the guest removed its end. */
+  removed?(): void;
+  /** The worker died: its number in the grant table, for GrantTable.forgetThread. */
+  threadLost?(thread: number): void;
+}
+
+export interface BlockBackend {
+  readonly name: string;
+  readonly device: BackendDevice;
+  stats(): BlockStatistics;
+  /** Guest RAM has a new layout. */
+  remap(ram: readonly RamRange[]): Promise<void>;
+  /** Asks the guest to let go; `removed` follows when it has. */
+  detach(): void;
+  /** Waits for requests in flight, ends the worker, closes the image and removes the device from the store. */
+  close(): Promise<void>;
+}
+
+/** @throws OperatorError when the image is not usable (image.ts), or the host has no io_uring (IO_URING) */
+export function createBlockBackend(options: BlockBackendOptions): BlockBackend {
+  const problem = uringProblem();
+  if (problem !== undefined) {
+    throw new OperatorError(
+      'IO_URING',
+      `this host offers no io_uring (${problem})`,
+      'use Linux 5.11 or later with kernel.io_uring_disabled = 0',
+      3,
+    );
+  }
+  const image = openImage(options.path, {
+    readonly: options.readonly ?? false,
+    ...(options.sharedWithQemu === undefined ? {} : { sharedWithQemu: options.sharedWithQemu }),
+    ...(options.discard === undefined ? {} : { discard: options.discard }),
+  });
+  return new BlockDriver(options, image);
+}
+
+class BlockDriver implements BlockBackend {
+  readonly name: string;
+  readonly device: BackendDevice;
+  readonly #id: DeviceId;
+  readonly #limits: NegotiationLimits;
+  readonly #statistics: SharedArrayBuffer;
+  readonly #worker: WorkerHost;
+  readonly #machine: DeviceMachine<VbdEffect>;
+  /** Event channels of the connection; empty when there is none. */
+  #ports: BackendPort[] = [];
+  #connected = false;
+  #thread: number | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    private readonly options: BlockBackendOptions,
+    private readonly image: DiskImage,
+  ) {
+    const { store, domid, index } = options;
+    const { name, number } = virtualDevice(index);
+    this.name = name;
+    this.#id = { kind: 'vbd', domid, id: number };
+    this.#limits = {
+      maxQueues: options.maxQueues ?? Math.min(MAX_QUEUES, availableParallelism()),
+      defaultProtocol: options.defaultProtocol ?? 'x86_32-abi',
+    };
+    this.#statistics = statisticsBuffer(this.#limits.maxQueues);
+    this.#worker = this.#startWorker();
+    this.#populate();
+    this.device = new BackendDevice(store, this.#id, options.log.child({ vbd: name }));
+    this.device.publish(offers(this.#limits.maxQueues));
+    this.device.switchState(XenbusState.InitWait);
+    this.#machine = new DeviceMachine(this.device, nextVbd, {
+      perform: (effect) => (effect === 'connect' ? this.#connect() : this.#disconnect()),
+      failed: () => this.#disconnect(),
+      removed: () => {
+        void this.close().then(() => options.removed?.());
+      },
+    });
+    this.#machine.start();
+  }
+
+  stats(): BlockStatistics {
+    return readStatistics(this.#statistics);
+  }
+
+  async remap(ram: readonly RamRange[]): Promise<void> {
+    await this.#ask({ kind: 'remap', ram });
+  }
+
+  detach(): void {
+    requestDetach(this.options.store, this.#id);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#end();
+    return this.#closing;
+  }
+
+  async #end(): Promise<void> {
+    await this.#machine.stop();
+    await this.#disconnect();
+    await this.#worker.close();
+    this.image.close();
+    removeDevice(this.options.store, this.#id);
+  }
+
+  /** The toolstack's part. */
+  #populate(): void {
+    const { options, image } = this;
+    const type = options.cdrom === true ? 'cdrom' : 'disk';
+    const device = image.physicalDevice;
+    createDevice(
+      options.store,
+      this.#id,
+      {
+        removable: options.removable === true || options.cdrom === true ? '1' : '0',
+        bootable: '1',
+        dev: this.name,
+        type: device === undefined ? 'file' : 'phy',
+        mode: image.target.readonly ? 'r' : 'w',
+        'device-type': type,
+        'discard-enable': image.target.discardGranularity === undefined ? '0' : '1',
+        params: options.path,
+        ...(device === undefined ? {} : { 'physical-device': device }),
+      },
+      { 'virtual-device': String(this.#id.id), 'device-type': type, trusted: '1' },
+    );
+  }
+
+  async #connect(): Promise<void> {
+    const { device, options } = this;
+    const frontend = readFrontend(device, this.#limits);
+    try {
+      for (const { eventChannel } of frontend.queues) {
+        this.#ports.push(options.ports.bindInterdomain(options.domid, eventChannel));
+      }
+      await this.#ask({
+        kind: 'connect',
+        protocol: frontend.protocol,
+        queues: frontend.queues.map(({ ringRefs }, i) => ({
+          ringRefs,
+          kickFd: this.#ports[i]!.kickFd,
+          callFd: this.#ports[i]!.callFd,
+        })),
+      });
+    } catch (error) {
+      this.#closePorts();
+      throw error;
+    }
+    this.#connected = true;
+    const cdrom = options.cdrom === true;
+    device.publish(diskKeys(this.image.target, { cdrom, removable: options.removable === true || cdrom }));
+    device.log.info({ protocol: frontend.protocol, queues: frontend.queues.length }, 'frontend connected');
+  }
+
+  /** In the order of spec B3: requests in flight, event channels, rings. Harmless when not connected. */
+  async #disconnect(): Promise<void> {
+    if (!this.#connected) return;
+    this.#connected = false;
+    try {
+      await this.#ask({ kind: 'drain' });
+      this.#closePorts();
+      await this.#ask({ kind: 'release' });
+    } finally {
+      this.#closePorts();
+    }
+  }
+
+  #closePorts(): void {
+    for (const port of this.#ports.splice(0)) port.close();
+  }
+
+  #ask(request: WorkerRequest): Promise<unknown> {
+    return this.#worker.call(request);
+  }
+
+  #startWorker(): WorkerHost {
+    const { options, image } = this;
+    const settings: WorkerSettings = {
+      guest: options.handles,
+      imageFd: image.fd,
+      target: image.target,
+      statistics: this.#statistics,
+    };
+    return new WorkerHost({
+      script: new URL('./worker.js', import.meta.url),
+      name: `vbd-${options.domid}-${this.name}`,
+      data: settings,
+      log: options.log,
+      event: (event) => {
+        this.#tell(event as WorkerEvent);
+      },
+      lost: () => {
+        this.#lost();
+      },
+    });
+  }
+
+  #tell(event: WorkerEvent): void {
+    if (event.kind === 'attached') this.#thread = event.thread;
+    else this.device.log.warn({ queue: event.queue }, 'frontend overran its ring, which is not served any more');
+  }
+
+  /** Our own bug: this disk ends here, the guest's others go on. */
+  #lost(): void {
+    this.#connected = false;
+    this.#closePorts();
+    this.device.fatal(Errno.EIO, 'internal error');
+    if (this.#thread !== undefined) this.options.threadLost?.(this.#thread);
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * The loop of a disk's worker: take requests, submit, reap, answer; poll a little, then sleep in io_uring_enter until
+ * an event of the frontend, a completion or the main thread's bell. It returns only when the main thread wants something.
+ */
+import { Doorbell } from '../../shim/io/doorbell.js';
+import type { IoUring } from '../../shim/io/uring.js';
+import type { Control } from '../worker-host.js';
+import { Kick } from './kick.js';
+import type { BlockQueue } from './queue.js';
+import { Spin } from './spin.js';
+
+/** High words of completions that are not a queue's. */
+const Special = Object.freeze({ CONTROL: -1, KICK: -2, CANCELLED: -3 } as const);
+
+/** A queue, its frontend's event, and whether its end has been reported. */
+interface Attached {
+  readonly queue: BlockQueue;
+  readonly kick: Kick;
+  haltReported: boolean;
+}
+
+export class BlockLoop {
+  private attached: readonly Attached[] = [];
+  private readonly spin = new Spin();
+  private readonly controlBell: Doorbell;
+
+  constructor(
+    private readonly uring: IoUring,
+    private readonly control: Control,
+    /** Told once per connection and queue: the frontend broke its ring. */
+    private readonly halted: (queue: number) => void,
+  ) {
+    this.controlBell = new Doorbell(uring, control.fd, 0, Special.CONTROL);
+  }
+
+  get active(): boolean {
+    return this.attached.length > 0;
+  }
+
+  /** Queues in the order of their indexes. */
+  attach(queues: readonly { readonly queue: BlockQueue; readonly kickFd: number }[]): void {
+    this.attached = queues.map(({ queue, kickFd }, index) => ({
+      queue,
+      kick: new Kick(new Doorbell(this.uring, kickFd, index, Special.KICK)),
+      haltReported: false,
+    }));
+  }
+
+  /** Serves the queues until the main thread rings. */
+  run(): void {
+    const { spin } = this;
+    while (!this.control.wanted()) {
+      if (this.pass() > 0) {
+        spin.worked();
+        continue;
+      }
+      if (spin.again(performance.now())) continue;
+      this.sleep();
+    }
+  }
+
+  /** Takes no more requests, answers those in flight, and lets go of the events. */
+  drain(): void {
+    for (const { queue } of this.attached) queue.stopped = true;
+    while (this.inflight() > 0) {
+      this.uring.enter(1, -1);
+      this.reap();
+      this.publish();
+    }
+    this.publish();
+    for (const [index, { kick }] of this.attached.entries()) kick.bell.cancel(index, Special.CANCELLED);
+    while (this.attached.some(({ kick }) => kick.bell.armed)) {
+      this.uring.enter(1, -1);
+      this.reap();
+    }
+    this.attached = [];
+  }
+
+  /** One round without waiting; returns requests taken plus completions read. */
+  private pass(): number {
+    let work = 0;
+    for (const entry of this.attached) {
+      const taken = entry.queue.take();
+      work += taken;
+      const pause = entry.kick.looked(taken);
+      if (pause > 0) this.pause(entry, pause);
+    }
+    if (this.uring.toSubmit > 0 || this.inflight() > 0) this.uring.enter(0, -1);
+    work += this.reap();
+    this.publish();
+    return work;
+  }
+
+  private sleep(): void {
+    let now = performance.now();
+    let wait = -1;
+    this.controlBell.arm();
+    for (const entry of this.attached) {
+      const { queue, kick } = entry;
+      if (queue.ring.halted) {
+        this.reportHalt(entry);
+        kick.bell.cancel(0, Special.CANCELLED);
+      } else if (queue.pausedUntil > now) {
+        const left = queue.pausedUntil - now;
+        wait = wait < 0 ? left : Math.min(wait, left);
+      } else if (!queue.stalled) {
+        // The bell first: what comes after the look at the ring must find it hung up.
+        kick.bell.arm();
+        if (queue.ring.finalCheck()) return;
+      }
+    }
+    // Whoever wants us sets the word before ringing, and the bell is armed by now.
+    if (this.control.wanted()) return;
+    this.spin.sleeping(now);
+    this.uring.enter(1, wait < 0 ? -1 : Math.ceil(wait * 1000));
+    now = performance.now();
+    this.spin.awake(now);
+    this.reap();
+    this.publish();
+  }
+
+  private pause({ queue, kick }: Attached, ms: number): void {
+    queue.pausedUntil = performance.now() + ms;
+    kick.bell.cancel(0, Special.CANCELLED);
+  }
+
+  private reportHalt(entry: Attached): void {
+    if (entry.haltReported) return;
+    entry.haltReported = true;
+    this.halted(this.attached.indexOf(entry));
+  }
+
+  private inflight(): number {
+    let sum = 0;
+    for (const { queue } of this.attached) sum += queue.inflight;
+    return sum;
+  }
+
+  private publish(): void {
+    for (const { queue } of this.attached) queue.publish();
+  }
+
+  private reap(): number {
+    const { uring, attached } = this;
+    const count = uring.completions();
+    for (let i = 0; i < count; i++) {
+      const hi = uring.userHi(i);
+      const lo = uring.userLo(i);
+      if (hi >= 0) attached[hi]!.queue.complete(lo, uring.result(i));
+      else if (hi === Special.KICK) attached[lo]!.kick.completed(uring.flags(i), uring.result(i));
+      else if (hi === Special.CONTROL) this.controlBell.completed(uring.flags(i), uring.result(i));
+    }
+    if (count > 0) uring.consume(count);
+    return count;
+  }
+}

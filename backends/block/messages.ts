@@ -1,0 +1,38 @@
+/** What the driver (main thread) and the worker of a disk say to each other. Structured-clonable. */
+import type { RamRange } from '../../shim/memory/guest-memory.js';
+import type { GuestHandles } from '../../shim/memory/attach.js';
+import type { Target } from './target.js';
+
+export interface WorkerSettings {
+  readonly guest: GuestHandles;
+  /** Open image or device; stays open until the thread has ended. */
+  readonly imageFd: number;
+  readonly target: Target;
+  /** From statisticsBuffer, one set of counters per queue there may be. */
+  readonly statistics: SharedArrayBuffer;
+}
+
+export interface QueueSettings {
+  /** Grant references of the ring's pages, in order. */
+  readonly ringRefs: readonly number[];
+  readonly kickFd: number;
+  readonly callFd: number;
+}
+
+export type ProtocolName = 'x86_64-abi' | 'x86_32-abi';
+
+export type WorkerRequest =
+  /** Map the rings and begin. XenError if a ring cannot be mapped or its indexes are impossible. */
+  | { readonly kind: 'connect'; readonly protocol: ProtocolName; readonly queues: readonly QueueSettings[] }
+  /** Take no more, wait for what is in flight, answer it, let go of the events. */
+  | { readonly kind: 'drain' }
+  /** Give the rings back. */
+  | { readonly kind: 'release' }
+  /** Guest RAM has a new layout. */
+  | { readonly kind: 'remap'; readonly ram: readonly RamRange[] };
+
+export type WorkerEvent =
+  /** Once the worker has mapped the guest: its number in the grant table. */
+  | { readonly kind: 'attached'; readonly thread: number }
+  /** The frontend claimed more requests than its ring holds; that ring is not served any more. */
+  | { readonly kind: 'halted'; readonly queue: number };

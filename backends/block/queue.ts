@@ -1,0 +1,366 @@
+/**
+ * One ring of a disk: takes requests, checks a private copy, pins the guest's pages, has the kernel move bytes between
+ * them and the disk, unpins, answers (spec B4). Nothing is allocated per request.
+ */
+import { BlkifOp, BlkifStatus, MAX_SEGMENTS, SECTOR_SHIFT, SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
+import type { BlkifAbi } from '../../shim/abi/io/blkif.js';
+import { MapBatch } from '../../shim/grant-table/foreign.js';
+import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
+import { PUNCH_HOLE } from '../../shim/io/block-device.js';
+import { signalEventfd } from '../../shim/io/eventfd.js';
+import { FIXED_FILE, FSYNC_DATASYNC, UringOp } from '../../shim/io/uring.js';
+import type { IoUring } from '../../shim/io/uring.js';
+import type { BackRing } from '../../shim/ring/back-ring.js';
+import { Phase } from './phases.js';
+import type { Records } from './records.js';
+import { MAX_INDIRECT_SEGMENTS, RequestCopy, sectorNumber } from './request.js';
+import { Counter } from './statistics.js';
+import type { Target } from './target.js';
+
+/** Index of the disk among the ring's registered files. */
+const DISK_FILE = 0;
+/** The request was started: its completion will answer it. */
+const STARTED = 1;
+/** No barrier is waiting or under way. */
+const NO_BARRIER = -1;
+/** After a request that was wrong, nothing is taken for this long (ms): a bad frontend cannot spin the worker. */
+const ERROR_PAUSE = 1;
+/** Linux EOPNOTSUPP as a completion has it. */
+const NOT_SUPPORTED = -95;
+const UNMAP_CAPACITY = 1024;
+
+export interface QueueParts {
+  /** Comes back in the high word of every completion. */
+  readonly index: number;
+  readonly ring: BackRing;
+  readonly abi: BlkifAbi;
+  readonly records: Records;
+  readonly grants: ForeignGrants;
+  readonly uring: IoUring;
+  readonly target: Target;
+  readonly counters: Float64Array;
+  readonly callFd: number;
+}
+
+export class BlockQueue {
+  readonly ring: BackRing;
+  /** Requests started and not yet answered, a waiting barrier included. */
+  inflight = 0;
+  /** Nothing more is taken: the connection is ending. */
+  stopped = false;
+  /** Until then (ms of `performance.now`) nothing is taken; 0 = no pause. */
+  pausedUntil = 0;
+  /** Tag of the barrier that waits for the others, or is under way. */
+  private barrier = NO_BARRIER;
+  /** Tag whose pages are being handed over. */
+  private mapping = 0;
+  private readonly index: number;
+  /** The response has a fourth word, all padding. */
+  private readonly padded: boolean;
+  private readonly records: Records;
+  private readonly grants: ForeignGrants;
+  private readonly uring: IoUring;
+  private readonly target: Target;
+  private readonly counters: Float64Array;
+  private readonly callFd: number;
+  private readonly request: RequestCopy;
+  private readonly maps = new MapBatch(MAX_INDIRECT_SEGMENTS);
+  private readonly unmaps = new MapBatch(UNMAP_CAPACITY);
+  private readonly sectorMask: number;
+
+  constructor(parts: QueueParts) {
+    this.index = parts.index;
+    this.ring = parts.ring;
+    this.padded = parts.abi.responseBytes === 16;
+    this.records = parts.records;
+    this.grants = parts.grants;
+    this.uring = parts.uring;
+    this.target = parts.target;
+    this.counters = parts.counters;
+    this.callFd = parts.callFd;
+    this.request = new RequestCopy(parts.abi);
+    this.sectorMask = parts.target.sectorSize / SECTOR_SIZE - 1;
+  }
+
+  /** True if requests may be waiting that cannot be taken now; a completion will change that. */
+  get stalled(): boolean {
+    return this.barrier !== NO_BARRIER || this.records.free === 0;
+  }
+
+  /** Takes what waits in the ring, as far as there is room; returns how many requests. */
+  take(): number {
+    if (this.stopped || this.barrier !== NO_BARRIER) return 0;
+    if (this.pausedUntil !== 0) {
+      if (performance.now() < this.pausedUntil) return 0;
+      this.pausedUntil = 0;
+    }
+    const waiting = this.ring.available();
+    let taken = 0;
+    while (taken < waiting && this.uring.room > 0) {
+      if (this.records.free === 0) {
+        this.counters[Counter.oo_req]! += 1;
+        break;
+      }
+      this.request.take(this.ring);
+      taken++;
+      const status = this.start();
+      if (status === STARTED) {
+        if (this.barrier !== NO_BARRIER) break;
+        continue;
+      }
+      this.respond(this.request.idLo, this.request.idHi, this.request.op, status);
+      if (status === BlkifStatus.ERROR) {
+        this.pausedUntil = performance.now() + ERROR_PAUSE;
+        break;
+      }
+    }
+    return taken;
+  }
+
+  /** A completion of the entry that carried `tag`. */
+  complete(tag: number, result: number): void {
+    const records = this.records;
+    const phases = records.phases[tag]!;
+    const phase = phases & -phases;
+    if (result < 0) {
+      const unsupported = phase === Phase.DISCARD && result === NOT_SUPPORTED;
+      this.finish(tag, unsupported ? BlkifStatus.EOPNOTSUPP : BlkifStatus.ERROR);
+      return;
+    }
+    if (phase === Phase.DATA && result !== records.left[tag]) {
+      // Nothing at all is the end of a file that has shrunk; less than asked is asked again.
+      if (result === 0) {
+        this.finish(tag, BlkifStatus.ERROR);
+      } else {
+        records.advance(tag, result);
+        this.submit(tag);
+      }
+      return;
+    }
+    const rest = phases & ~phase;
+    records.phases[tag] = rest;
+    if (rest === 0) this.finish(tag, BlkifStatus.OKAY);
+    else this.submit(tag);
+  }
+
+  /** Unpins what finished, then publishes the responses, then tells the frontend if it asked: in this order (XSA-396). */
+  publish(): void {
+    if (this.unmaps.count > 0) this.flushUnmaps();
+    if (this.ring.publish()) signalEventfd(this.callFd);
+  }
+
+  /** Starts the request just taken, or says what to answer at once. */
+  private start(): number {
+    const { op, indirect, segments } = this.request;
+    if (indirect) return this.startIndirect();
+    switch (op) {
+      case BlkifOp.READ:
+      case BlkifOp.WRITE:
+        if (segments === 0 || segments > MAX_SEGMENTS) return BlkifStatus.ERROR;
+        return this.startData(op, Phase.DATA);
+      case BlkifOp.WRITE_BARRIER:
+        if (segments > MAX_SEGMENTS) return BlkifStatus.ERROR;
+        if (segments === 0) return this.startBarrier(this.startFlush());
+        return this.startBarrier(this.startData(BlkifOp.WRITE, Phase.FLUSH_BEFORE | Phase.DATA | Phase.FLUSH_AFTER));
+      case BlkifOp.FLUSH_DISKCACHE:
+        if (segments > MAX_SEGMENTS) return BlkifStatus.ERROR;
+        if (segments === 0) return this.submitted(this.startFlush());
+        return this.startData(BlkifOp.WRITE, Phase.FLUSH_BEFORE | Phase.DATA);
+      case BlkifOp.DISCARD:
+        return this.startDiscard();
+      default:
+        return BlkifStatus.EOPNOTSUPP;
+    }
+  }
+
+  private startIndirect(): number {
+    const { op, segments, indirectRef } = this.request;
+    if (op !== BlkifOp.READ && op !== BlkifOp.WRITE) return BlkifStatus.ERROR;
+    if (segments === 0 || segments > MAX_INDIRECT_SEGMENTS) return BlkifStatus.ERROR;
+    const handle = this.grants.mapOne(indirectRef, true, segments, this.copySegments);
+    if (handle < 0) return BlkifStatus.ERROR;
+    this.grants.unmapOne(handle);
+    return this.startData(op, Phase.DATA);
+  }
+
+  /** Copies an indirect page's segments, each word once. */
+  private readonly copySegments: PageChanged = (segments, window, offset) => {
+    const into = this.request.segment;
+    const from = window.i32;
+    const at = offset >>> 2;
+    for (let i = 0; i < 2 * segments; i++) into[i] = from[at + i]!;
+  };
+
+  private startData(op: number, phases: number): number {
+    const { request, records, target } = this;
+    const write = op === BlkifOp.WRITE;
+    const sectors = request.sectors();
+    if (sectors < 0 || (write && target.readonly)) return BlkifStatus.ERROR;
+    if (!this.onDisk(sectors) || ((request.sectorLo | sectors) & this.sectorMask) !== 0) return BlkifStatus.ERROR;
+    const tag = records.take();
+    if (!this.map(tag, write)) {
+      records.give(tag);
+      return BlkifStatus.ERROR;
+    }
+    this.enter(tag, phases);
+    records.write[tag] = write ? 1 : 0;
+    this.counters[write ? Counter.wr_req : Counter.rd_req]! += 1;
+    this.counters[write ? Counter.wr_sect : Counter.rd_sect]! += sectors;
+    if ((phases & Phase.FLUSH_BEFORE) !== 0) this.counters[Counter.f_req]! += 1;
+    // A barrier is submitted when its turn has come.
+    if ((phases & Phase.FLUSH_AFTER) === 0) this.submit(tag);
+    else this.barrier = tag;
+    return STARTED;
+  }
+
+  /** Whether `sectors` from the request's position on lie on the disk. The sum is a double: it cannot wrap. */
+  private onDisk(sectors: number): boolean {
+    return sectorNumber(this.request.sectorLo, this.request.sectorHi) + sectors <= this.target.sectors;
+  }
+
+  /** Pins the pages of all segments; false, with none left pinned, if one cannot be. */
+  private map(tag: number, write: boolean): boolean {
+    const { request, maps, records } = this;
+    maps.count = 0;
+    for (let i = 0; i < request.segments; i++) maps.add(request.segment[2 * i]!, write, i);
+    this.mapping = tag;
+    const failed = this.grants.map(maps, this.addPage);
+    // A failed op may not stop the others from being given back (XSA-362).
+    const first = tag * MAX_INDIRECT_SEGMENTS;
+    let held = 0;
+    for (let i = 0; i < maps.count; i++) {
+      if (maps.status[i] === 0 && maps.handle[i]! >= 0) records.handle[first + held++] = maps.handle[i]!;
+    }
+    records.held[tag] = held;
+    if (failed === 0 && held === request.segments) return true;
+    this.unmap(tag);
+    return false;
+  }
+
+  private readonly addPage: PageChanged = (segment, window, offset) => {
+    const range = this.request.segment[2 * segment + 1]!;
+    const first = range & 0xff;
+    const last = (range >>> 8) & 0xff;
+    const address = window.hva + offset + first * SECTOR_SIZE;
+    this.records.addBuffer(this.mapping, address, (last - first + 1) * SECTOR_SIZE);
+  };
+
+  private startFlush(): number {
+    const tag = this.records.take();
+    this.enter(tag, Phase.FLUSH_BEFORE);
+    this.counters[Counter.f_req]! += 1;
+    return tag;
+  }
+
+  private startDiscard(): number {
+    const { request, records, target } = this;
+    if (target.discardGranularity === undefined && !target.readonly) return BlkifStatus.EOPNOTSUPP;
+    const sectors = sectorNumber(request.nrLo, request.nrHi);
+    if (target.readonly || sectors === 0 || !this.onDisk(sectors)) return BlkifStatus.ERROR;
+    if (((request.sectorLo | request.nrLo) & this.sectorMask) !== 0) return BlkifStatus.ERROR;
+    const tag = records.take();
+    this.enter(tag, Phase.DISCARD);
+    records.lengthLo[tag] = request.nrLo << SECTOR_SHIFT;
+    records.lengthHi[tag] = (request.nrHi << SECTOR_SHIFT) | (request.nrLo >>> (32 - SECTOR_SHIFT));
+    this.counters[Counter.ds_req]! += 1;
+    return this.submitted(tag);
+  }
+
+  /** Fills in what every record has. */
+  private enter(tag: number, phases: number): void {
+    const { request, records } = this;
+    records.idLo[tag] = request.idLo;
+    records.idHi[tag] = request.idHi;
+    records.responseOp[tag] = request.op;
+    records.phases[tag] = phases;
+    records.offsetLo[tag] = request.sectorLo << SECTOR_SHIFT;
+    records.offsetHi[tag] = (request.sectorHi << SECTOR_SHIFT) | (request.sectorLo >>> (32 - SECTOR_SHIFT));
+    this.inflight++;
+  }
+
+  private submitted(tag: number): number {
+    this.submit(tag);
+    return STARTED;
+  }
+
+  /** A barrier with data has recorded itself; one without is given as its tag. An error passes through. */
+  private startBarrier(outcome: number): number {
+    if (this.request.segments === 0) this.barrier = outcome;
+    else if (outcome !== STARTED) return outcome;
+    this.releaseBarrier();
+    return STARTED;
+  }
+
+  /** Submits the waiting barrier once it is the only request in flight. */
+  private releaseBarrier(): void {
+    if (this.inflight === 1) this.submit(this.barrier);
+  }
+
+  /** Hands the lowest phase of a record to the kernel. */
+  private submit(tag: number): void {
+    const { records, uring, index } = this;
+    const phases = records.phases[tag]!;
+    const phase = phases & -phases;
+    const offsetLo = records.offsetLo[tag]!;
+    const offsetHi = records.offsetHi[tag]!;
+    if (phase === Phase.DATA) {
+      const write = records.write[tag] === 1;
+      const buffers = records.endIovec[tag]! - records.firstIovec[tag]!;
+      if (buffers === 1) {
+        uring.push(
+          write ? UringOp.WRITE : UringOp.READ, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
+          records.bufferLo(tag), records.bufferHi(tag), records.left[tag]!, 0, tag, index,
+        );
+      } else {
+        uring.push(
+          write ? UringOp.WRITEV : UringOp.READV, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
+          records.iovecLo(tag), records.iovecsHi, buffers, 0, tag, index,
+        );
+      }
+    } else if (phase === Phase.DISCARD) {
+      // fallocate(2) through io_uring: length in the address field, mode in the length field.
+      uring.push(
+        UringOp.FALLOCATE, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
+        records.lengthLo[tag]!, records.lengthHi[tag]!, PUNCH_HOLE, 0, tag, index,
+      );
+    } else {
+      uring.push(UringOp.FSYNC, FIXED_FILE, DISK_FILE, 0, 0, 0, 0, 0, FSYNC_DATASYNC, tag, index);
+    }
+  }
+
+  /** Answers a record and takes it back. Its pins go before the response is published, in `publish`. */
+  private finish(tag: number, status: number): void {
+    const records = this.records;
+    this.unmap(tag);
+    this.respond(records.idLo[tag]!, records.idHi[tag]!, records.responseOp[tag]!, status);
+    records.give(tag);
+    this.inflight--;
+    if (this.barrier === tag) this.barrier = NO_BARRIER;
+    else if (this.barrier !== NO_BARRIER) this.releaseBarrier();
+  }
+
+  private unmap(tag: number): void {
+    const { records, unmaps } = this;
+    const held = records.held[tag]!;
+    if (unmaps.count + held > UNMAP_CAPACITY) this.flushUnmaps();
+    const first = tag * MAX_INDIRECT_SEGMENTS;
+    for (let i = 0; i < held; i++) unmaps.handle[unmaps.count++] = records.handle[first + i]!;
+    records.held[tag] = 0;
+  }
+
+  private flushUnmaps(): void {
+    this.grants.unmap(this.unmaps);
+    this.unmaps.count = 0;
+  }
+
+  /** Writes a response word by word over a slot already consumed: no byte of ours leaks in its padding (XSA-216). */
+  private respond(idLo: number, idHi: number, op: number, status: number): void {
+    const ring = this.ring;
+    ring.setResponseWord(0, idLo);
+    ring.setResponseWord(1, idHi);
+    ring.setResponseWord(2, op | (status << 16));
+    if (this.padded) ring.setResponseWord(3, 0);
+    ring.pushResponse();
+    if (status !== BlkifStatus.OKAY) this.counters[Counter.errors]! += 1;
+  }
+}

@@ -1,0 +1,70 @@
+/** The thread of a disk: maps the guest, owns the io_uring, serves one connection at a time. */
+import { attachGuest } from '../../shim/memory/attach.js';
+import { IoUring } from '../../shim/io/uring.js';
+import { serveWorker } from '../worker-host.js';
+import { Connection } from './connection.js';
+import { BlockLoop } from './loop.js';
+import type { WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
+
+/** Entries submitted at once. */
+const SUBMISSIONS = 256;
+/** Room for every request of four rings of the largest order, and their events. */
+const COMPLETIONS = 4096;
+
+serveWorker<WorkerSettings>((settings, control, emit) => {
+  const guest = attachGuest(settings.guest);
+  const uring = new IoUring(SUBMISSIONS, COMPLETIONS);
+  uring.registerFiles([settings.imageFd]);
+  const tell = (event: WorkerEvent): void => {
+    emit(event);
+  };
+  const loop = new BlockLoop(uring, control, (queue) => {
+    tell({ kind: 'halted', queue });
+  });
+  let connection: Connection | undefined;
+  tell({ kind: 'attached', thread: guest.grantTable.thread });
+
+  const disconnect = (): void => {
+    loop.drain();
+    connection?.release();
+    connection = undefined;
+  };
+
+  return {
+    get active() {
+      return loop.active;
+    },
+    run() {
+      loop.run();
+    },
+    handle(message) {
+      const request = message as WorkerRequest;
+      switch (request.kind) {
+        case 'connect':
+          disconnect();
+          connection = new Connection(
+            { grants: guest.grants, uring, target: settings.target, statistics: settings.statistics },
+            request.protocol,
+            request.queues,
+          );
+          loop.attach(connection.queues);
+          break;
+        case 'drain':
+          loop.drain();
+          break;
+        case 'release':
+          disconnect();
+          break;
+        case 'remap':
+          guest.remap(request.ram);
+          break;
+      }
+      return undefined;
+    },
+    close() {
+      disconnect();
+      uring.close();
+      guest.detach();
+    },
+  };
+});

@@ -1,0 +1,186 @@
+/**
+ * A backend's worker thread: one device each, asked from the main thread. The worker usually sleeps in a system call of
+ * its own, where no message reaches it, so a request also sets a word and rings a bell that its loop watches.
+ */
+import { parentPort, Worker, workerData } from 'node:worker_threads';
+
+import { closeFd, createEventfd, drainEventfd, signalEventfd } from '../shim/io/eventfd.js';
+import { XenError } from '../shim/observe/errors.js';
+import type { Log } from '../shim/observe/log.js';
+
+/** ms a worker gets to end by itself. */
+const EXIT_GRACE = 5000;
+
+interface Seed {
+  readonly controlFd: number;
+  readonly wanted: SharedArrayBuffer;
+  readonly data: unknown;
+}
+
+type ToWorker = { readonly id: number; readonly request: unknown } | { readonly exit: true };
+
+type FromWorker =
+  | { readonly id: number; readonly reply: unknown }
+  | { readonly id: number; readonly errno: number | undefined; readonly text: string }
+  | { readonly event: unknown };
+
+export interface WorkerHostOptions {
+  /** Compiled script that calls `serveWorker`. */
+  readonly script: URL;
+  /** Thread name and log field. */
+  readonly name: string;
+  /** Given to the service; structured-clonable. */
+  readonly data: unknown;
+  readonly log: Log;
+  /** What the service emits by itself. */
+  event?(event: unknown): void;
+  /** The thread ended without being asked to: our own bug. */
+  lost?(error: Error): void;
+}
+
+/** The main thread's side. */
+export class WorkerHost {
+  readonly #worker: Worker;
+  readonly #controlFd = createEventfd();
+  readonly #wanted = new Int32Array(new SharedArrayBuffer(4));
+  readonly #calls = new Map<number, { resolve: (reply: unknown) => void; reject: (error: Error) => void }>();
+  readonly #exited: Promise<void>;
+  #nextId = 0;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: WorkerHostOptions) {
+    const seed: Seed = {
+      controlFd: this.#controlFd,
+      wanted: this.#wanted.buffer as SharedArrayBuffer,
+      data: options.data,
+    };
+    this.#worker = new Worker(options.script, { workerData: seed, name: options.name });
+    let failure = new Error('worker thread ended');
+    this.#worker.on('message', (message: FromWorker) => {
+      if ('event' in message) options.event?.(message.event);
+      else this.#settle(message);
+    });
+    this.#worker.on('error', (error: Error) => {
+      failure = error;
+      options.log.error({ worker: options.name, err: error }, 'worker thread failed');
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#worker.on('exit', () => {
+        for (const { reject } of this.#calls.values()) reject(failure);
+        this.#calls.clear();
+        closeFd(this.#controlFd);
+        const asked = this.#closing !== undefined;
+        this.#closing ??= this.#exited;
+        resolve();
+        if (!asked) options.lost?.(failure);
+      });
+    });
+  }
+
+  /** Asks the service; a XenError it throws arrives as one. */
+  call(request: unknown): Promise<unknown> {
+    if (this.#closing !== undefined) return Promise.reject(new Error('worker thread has ended'));
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject });
+      this.#post({ id, request });
+    });
+  }
+
+  /** Lets the service close and the thread end. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#end();
+    return this.#closing;
+  }
+
+  async #end(): Promise<void> {
+    this.#post({ exit: true });
+    const grace = setTimeout(() => {
+      void this.#worker.terminate();
+    }, EXIT_GRACE);
+    await this.#exited;
+    clearTimeout(grace);
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+    Atomics.store(this.#wanted, 0, 1);
+    signalEventfd(this.#controlFd);
+  }
+
+  #settle(message: Exclude<FromWorker, { event: unknown }>): void {
+    const call = this.#calls.get(message.id);
+    this.#calls.delete(message.id);
+    if ('reply' in message) call?.resolve(message.reply);
+    else if (message.errno !== undefined) call?.reject(new XenError(message.errno, message.text));
+    else call?.reject(new Error(message.text));
+  }
+}
+
+/** The bell as the worker's loop sees it. */
+export interface Control {
+  /** eventfd, readable when the main thread wants something. */
+  readonly fd: number;
+  /** True from the main thread's request until the loop has returned. */
+  wanted(): boolean;
+}
+
+/** What runs in the worker. */
+export interface Service {
+  /** Answers a request of the main thread; may throw XenError. */
+  handle(request: unknown): unknown;
+  /** Whether `run` has anything to serve. */
+  readonly active: boolean;
+  /** Serves until `control.wanted()`, sleeping in between. An exception here is our own bug and ends the thread. */
+  run(): void;
+  close(): void;
+}
+
+/** The worker's side: makes the service and alternates between its loop and the main thread's requests. */
+export function serveWorker<Data>(
+  make: (data: Data, control: Control, emit: (event: unknown) => void) => Service,
+): void {
+  const port = parentPort;
+  if (port === null) throw new Error('not a worker thread');
+  const { controlFd, wanted, data } = workerData as Seed;
+  const word = new Int32Array(wanted);
+  const control: Control = { fd: controlFd, wanted: () => Atomics.load(word, 0) !== 0 };
+  const send = (message: FromWorker): void => {
+    port.postMessage(message);
+  };
+  const service = make(data as Data, control, (event) => {
+    send({ event });
+  });
+
+  let scheduled = false;
+  const schedule = (): void => {
+    if (scheduled || !service.active) return;
+    scheduled = true;
+    // The event loop delivers messages between two immediates.
+    setImmediate(() => {
+      scheduled = false;
+      if (!service.active) return;
+      service.run();
+      // The bell is cleared before the messages are read: one that comes later rings it again.
+      drainEventfd(controlFd);
+      Atomics.store(word, 0, 0);
+      schedule();
+    });
+  };
+
+  port.on('message', (message: ToWorker) => {
+    if ('exit' in message) {
+      service.close();
+      port.close();
+      return;
+    }
+    const { id } = message;
+    try {
+      send({ id, reply: service.handle(message.request) });
+    } catch (error) {
+      const errno = error instanceof XenError ? error.errno : undefined;
+      send({ id, errno, text: (error as Error).message });
+    }
+    schedule();
+  });
+}

@@ -1,0 +1,24 @@
+/** Memory with a known address, for structures the kernel reads: iovecs and the like. */
+import { native } from '../../kvm/native.js';
+
+export interface Arena {
+  /** Address of the first byte, in the two words io_uring entries take. */
+  readonly lo: number;
+  readonly hi: number;
+  readonly i32: Int32Array;
+  free(): void;
+}
+
+/** Zeroed private memory below a 4 GiB boundary, so that `hi` is the same for all of it. Pages appear when touched. */
+export function arena(bytes: number): Arena {
+  const align = 2 ** Math.ceil(Math.log2(Math.max(bytes, 4096)));
+  const { hva, buffer } = native.mapAnonymous(bytes, align);
+  return {
+    lo: hva | 0,
+    hi: Math.floor(hva / 0x1_0000_0000),
+    i32: new Int32Array(buffer),
+    free: () => {
+      native.unmap(hva, bytes);
+    },
+  };
+}
