@@ -20,6 +20,8 @@ import { bare, hypercall, operation, refuse, type Fields } from './row.js';
 /** The release whose interface this is: also what CPUID leaf 1 must say. */
 export const XEN_MAJOR = 4;
 export const XEN_MINOR = 17;
+/** As XENVER_version and CPUID report it. */
+export const XEN_VERSION = (XEN_MAJOR << 16) | XEN_MINOR;
 const EXTRA_VERSION = '.0-xenshim';
 const CAPABILITIES = 'xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64';
 
