@@ -39,6 +39,8 @@ export interface BlockBackendOptions {
   readonly index: number;
   /** Raw image or block device. */
   readonly path: string;
+  /** The image already open, if it is; the backend closes it. */
+  readonly image?: DiskImage;
   readonly readonly?: boolean;
   readonly cdrom?: boolean;
   readonly removable?: boolean;
@@ -79,7 +81,7 @@ export function createBlockBackend(options: BlockBackendOptions): BlockBackend {
       3,
     );
   }
-  const image = openImage(options.path, {
+  const image = options.image ?? openImage(options.path, {
     readonly: options.readonly ?? false,
     ...(options.sharedWithQemu === undefined ? {} : { sharedWithQemu: options.sharedWithQemu }),
     ...(options.discard === undefined ? {} : { discard: options.discard }),
