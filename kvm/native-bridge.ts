@@ -45,6 +45,7 @@ export class NativeBridge implements Bridge {
   #nextRam: RamRange[] = [];
   #ramGeneration = 0;
   #closed = false;
+  #ended = false;
   #again: NodeJS.Immediate | undefined;
 
   constructor(options: NativeBridgeOptions) {
@@ -66,7 +67,7 @@ export class NativeBridge implements Bridge {
 
     this.#doorbell = native.eventfd();
     const [ours, theirs] = native.channelPair();
-    this.#channel = new Channel(ours);
+    this.#channel = new Channel(ours, () => this.#onMessages());
     this.pluginFd = theirs;
     this.connected = new Promise((resolve) => (this.#sayHello = resolve));
     this.#watchers.push(native.watchReadable(ours, () => this.#onMessages()));
@@ -149,6 +150,7 @@ export class NativeBridge implements Bridge {
   }
 
   #answer(vcpu: number): void {
+    if (this.#closed) return;
     const at = header.SIZE + vcpu * slot.SIZE;
     if (Atomics.load(this.#words, (at + slot.state) >> 2) !== SlotState.request) return;
     // Memory the plugin announced before it posted must be known before the call is looked at.
@@ -186,8 +188,10 @@ export class NativeBridge implements Bridge {
   // The message path -------------------------------------------------------------------------------------------------
 
   #onMessages(): void {
+    if (this.#closed) return;
     for (const notice of this.#channel.drain()) this.#onNotice(notice);
-    if (this.#channel.ended && !this.#closed) {
+    if (this.#channel.ended && !this.#ended && !this.#closed) {
+      this.#ended = true;
       for (const watcher of this.#watchers) watcher.close();
       this.#events?.closed();
     }

@@ -53,8 +53,11 @@ export interface Native {
   /** A pair of connected SOCK_SEQPACKET sockets, both close-on-exec: ours and the one to hand on. */
   channelPair(): [number, number];
   channelSend(fd: number, message: Uint8Array, fds?: readonly number[]): void;
-  /** A received descriptor or -1; undefined when nothing came within `timeout` ms (-1 waits); null at the end. */
-  channelReceive(fd: number, message: Uint8Array, timeout: number): number | undefined | null;
+  /**
+   * A received descriptor or -1; undefined when nothing came within `timeout` ms (-1 waits); null at the end. All
+   * descriptors, at most three, go into `all`; without it those after the first are closed.
+   */
+  channelReceive(fd: number, message: Uint8Array, timeout: number, all?: number[]): number | undefined | null;
   /** Wakes everyone who sleeps on the 32-bit word at `offset`. */
   futexWake(buffer: ArrayBuffer, offset: number): void;
   /** Spins up to `ns` for a vCPU's request in the bridge memory. */

@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "addon/module.h"
@@ -56,7 +58,10 @@ void ChannelSend(const Napi::CallbackInfo& info) {
   if (sent < 0) ThrowErrno(info.Env(), "sendmsg");
 }
 
-// (fd, buffer, timeout in ms) → descriptor or -1 | undefined when nothing came in time | null at the end.
+constexpr size_t kMostDescriptors = 3;
+
+// (fd, buffer, timeout in ms, all?) → descriptor or -1 | undefined when nothing came in time | null at the end. Every
+// descriptor goes into the array `all`; without one, all but the first are closed.
 Napi::Value ChannelReceive(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const int fd = Fd(info[0]);
@@ -68,7 +73,7 @@ Napi::Value ChannelReceive(const Napi::CallbackInfo& info) {
   } while (ready < 0 && errno == EINTR);
   if (ready == 0) return env.Undefined();
   iovec part{bytes.Data(), bytes.ByteLength()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostDescriptors)];
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
@@ -77,14 +82,20 @@ Napi::Value ChannelReceive(const Napi::CallbackInfo& info) {
   ssize_t length;
   do {
     length = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  } while (length < 0 && errno == EINTR);
+    // ECONNRESET is said once, when the peer left something unread; what it sent before is still there.
+  } while (length < 0 && (errno == EINTR || errno == ECONNRESET));
   if (length < 0 && errno == EAGAIN) return env.Undefined();
   if (length <= 0) return env.Null();
-  int received = -1;
+  int received[kMostDescriptors] = {-1};
   const cmsghdr* c = CMSG_FIRSTHDR(&header);
-  if (c != nullptr && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-    std::memcpy(&received, CMSG_DATA(c), sizeof received);
-  return Napi::Number::New(env, received);
+  if (c == nullptr || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) return Napi::Number::New(env, -1);
+  const size_t count = std::min((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), kMostDescriptors);
+  std::memcpy(received, CMSG_DATA(c), count * sizeof(int));
+  for (uint32_t i = 0; i < count; i++) {
+    if (info[3].IsArray()) info[3].As<Napi::Array>().Set(i, received[i]);
+    else if (i > 0) close(received[i]);
+  }
+  return Napi::Number::New(env, received[0]);
 }
 
 // (buffer, byte offset) → void: wakes all who sleep on the word.
