@@ -1,6 +1,7 @@
 /** What /dev/kvm offers: whether it opens, and which of Xen's interfaces the kernel's KVM has. */
 import { closeSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import type * as Ffi from 'ffi-napi';
 import { KvmXenCap } from '../../kvm/bridge.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 
@@ -24,7 +25,7 @@ export function probeKvm(path = '/dev/kvm'): KvmProbe {
     return { error: (error as NodeJS.ErrnoException).code ?? 'unknown error', xen: 0 };
   }
   try {
-    const ffi = require('ffi-napi') as typeof import('ffi-napi');
+    const ffi = require('ffi-napi') as typeof Ffi;
     const libc = ffi.Library(null, { ioctl: ['int', ['int', 'ulong', 'ulong']] });
     return { xen: Math.max(0, libc.ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_XEN_HVM)) };
   } finally {
