@@ -25,7 +25,6 @@ export const Errno = Object.freeze({
   ENOTEMPTY: 39,
   ENODATA: 61,
   ETIME: 62,
-  EBADR: 53,
   EBADMSG: 74,
   EOVERFLOW: 75,
   EILSEQ: 84,
