@@ -54,7 +54,8 @@ export class Maptrack {
     const generation = (this.#words[at + 1]! >>> GENERATION_SHIFT) & GENERATION_MASK;
     this.#words[at] = ref;
     const mode = readonly ? USED | READONLY : USED;
-    Atomics.store(this.#words, at + 1, mode | this.#thread | (generation << GENERATION_SHIFT));
+    // A plain store: whoever learns of the handle does so after it.
+    this.#words[at + 1] = mode | this.#thread | (generation << GENERATION_SHIFT);
     return index | (generation << INDEX_BITS);
   }
 
@@ -96,10 +97,11 @@ export class Maptrack {
     if (this.#freeCount > 2 * CHUNK) this.#giveBack(CHUNK);
   }
 
+  /** A plain store: the lock of the ref orders it. */
   #retire(index: number): void {
     const at = this.#at + (index << MAPTRACK_SHIFT) + 1;
     const generation = ((this.#words[at]! >>> GENERATION_SHIFT) + 1) & GENERATION_MASK;
-    Atomics.store(this.#words, at, this.#thread | (generation << GENERATION_SHIFT));
+    this.#words[at] = this.#thread | (generation << GENERATION_SHIFT);
   }
 
   /** Returns all free entries of this thread to the table. */

@@ -228,6 +228,16 @@ export class GrantTable {
     this.#guard.release();
   }
 
+  /**
+   * Frames with a pin: their pages must neither be given back to the host nor evicted. A snapshot; a map that begins
+   * later is stopped by `frames.residency`, which therefore has to refuse a frame before this is asked (spec A2.10).
+   */
+  pinnedFrames(): Set<number> {
+    const frames = new Set<number>();
+    for (const ref of this.active.pinned()) frames.add(this.active.frame(ref));
+    return frames;
+  }
+
   stats(): GrantStats {
     let pinnedRefs = 0;
     let readonlyPins = 0;
