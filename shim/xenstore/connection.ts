@@ -3,6 +3,7 @@
  * carries the bytes.
  */
 import { XENSTORE_PAYLOAD_MAX, XsType, type WireError } from '../abi/io/xs_wire.js';
+import type { Log } from '../observe/log.js';
 import type { Clock } from './clock.js';
 import { Outstanding, type Domain } from './domain.js';
 import type { Message } from './message.js';
@@ -22,6 +23,7 @@ export interface Shared {
   readonly clock: Clock;
   readonly rate: WriteRate;
   readonly toolstack: Toolstack;
+  readonly log: Log;
 }
 
 /** An event its reader leaves lying so long is dropped (xenstored's watch-event timeout). */
@@ -51,7 +53,7 @@ export class Connection implements Watcher {
   /** Carries out a request; its reply and whatever it caused for this connection go to the outbox. */
   handle({ type, reqId, txId, payload }: Message): void {
     const outstanding = this.caller.privileged ? undefined : new Outstanding(this.domain);
-    const answer = this.#answer(type, txId, payload, outstanding);
+    const answer = this.#guarded(type, txId, payload, outstanding);
     if (typeof answer === 'string') {
       this.outbox.reply(XsType.ERROR, reqId, txId, `${answer}\0`, outstanding);
     } else if (answer.payload.length > XENSTORE_PAYLOAD_MAX) {
@@ -96,6 +98,16 @@ export class Connection implements Watcher {
   reset(): void {
     this.forgetClient();
     this.outbox.clear();
+  }
+
+  /** A failure of our own is EIO for this client; nobody else is to suffer from it. */
+  #guarded(type: number, txId: number, payload: Buffer, cause: Outstanding | undefined): Answer | WireError {
+    try {
+      return this.#answer(type, txId, payload, cause);
+    } catch (error) {
+      this.shared.log.error({ err: error, domid: this.caller.domid, type }, 'xenstore request failed');
+      return 'EIO';
+    }
   }
 
   #answer(type: number, txId: number, payload: Buffer, cause: Outstanding | undefined): Answer | WireError {

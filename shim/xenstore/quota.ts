@@ -36,7 +36,7 @@ export const defaultQuotas: Readonly<Quotas> = Object.freeze({
   'node-size': 2048,
 });
 
-/** Memory use at which a domain is worth a warning. */
+/** Memory use (bytes) at which a domain is worth a warning: xenstored's soft quota. */
 export const SOFT_MEMORY = 2 * 1024 * 1024;
 
 export function isQuotaName(name: string): name is QuotaName {

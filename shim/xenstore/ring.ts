@@ -15,6 +15,7 @@ import {
 } from '../abi/io/xs_wire.js';
 import { Connection, type Shared } from './connection.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
+import { SOFT_MEMORY } from './quota.js';
 
 /** Where the page is in this process. */
 export interface RingPage {
@@ -47,6 +48,7 @@ export class RingConnection {
   /** Input was left lying although there may be some. */
   #stalled = false;
   #moved = false;
+  #warned = false;
   #pass: (() => void) | undefined;
   #wait: (() => void) | undefined;
   #expiry: (() => void) | undefined;
@@ -82,7 +84,8 @@ export class RingConnection {
 
   /** Call when the guest has signalled: takes in requests, puts out replies and events. */
   serve(): void {
-    if (this.#closed || this.#serving) return;
+    if (this.#closed) return;
+    if (this.#serving) return this.#soon();
     this.#pass?.();
     this.#pass = undefined;
     this.#serving = true;
@@ -100,6 +103,7 @@ export class RingConnection {
       this.#serving = false;
     }
     this.#armExpiry();
+    this.#warnOnce();
   }
 
   /** Ends the connection; the page is not touched any more. */
@@ -200,7 +204,16 @@ export class RingConnection {
     this.#received = 0;
     this.connection.reset();
     this.#store(Page.error / 4, error);
+    const { domid } = this.connection.domain;
+    this.#shared.log.warn({ domid, error }, 'guest broke the xenstore ring protocol; its connection is ignored');
     return false;
+  }
+
+  #warnOnce(): void {
+    const { domid, memory } = this.connection.domain;
+    if (this.#warned || memory <= SOFT_MEMORY) return;
+    this.#warned = true;
+    this.#shared.log.warn({ domid, memory }, 'guest uses much xenstore memory');
   }
 
   #soon(): void {

@@ -2,7 +2,7 @@
  * The store on a unix socket, for host tools: `XENSTORED_PATH=<path> xenstore-ls`. Same wire protocol as the ring, with
  * dom0's rights, so the socket is the owner's alone.
  */
-import { existsSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { SockMsg, XENSTORE_PAYLOAD_MAX } from '../abi/io/xs_wire.js';
 import { OperatorError } from '../observe/errors.js';
@@ -30,11 +30,9 @@ const UNREAD_LIMIT = 16 << 20;
  */
 export async function serveSocket(xenstore: Xenstore, path: string, options: SocketOptions = {}): Promise<StoreSocket> {
   const { maxConnections = 64 } = options;
-  if (existsSync(path)) {
-    if (await answers(path)) {
-      throw new OperatorError('XENSTORE_SOCKET_BUSY', `${path} is in use`, 'choose another path or end its owner');
-    }
-    unlinkSync(path);
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  if (there !== undefined && (!there.isSocket() || (await answers(path)))) {
+    throw new OperatorError('XENSTORE_SOCKET_BUSY', `${path} is in use`, 'choose another path or end its owner');
   }
   const clients = new Set<Socket>();
   const server = createServer((socket) => {
@@ -48,27 +46,33 @@ export async function serveSocket(xenstore: Xenstore, path: string, options: Soc
     path,
     close: () =>
       new Promise((done) => {
-        // Node removes the socket of a server it closes.
+        rmSync(path, { force: true });
         server.close(() => done());
         for (const client of clients) client.destroy();
       }),
   };
 }
 
+/** Made in a directory of its own and moved into place, so that it is never open to others, not even for a moment. */
 async function listen(server: Server, path: string): Promise<void> {
-  await new Promise<void>((listening, failed) => {
-    server.once('error', (error) => {
-      const remedy = 'choose a path of at most 107 bytes in a directory that can be written';
-      failed(new OperatorError('XENSTORE_SOCKET', `cannot listen at ${path}: ${error.message}`, remedy));
+  let directory: string | undefined;
+  try {
+    directory = mkdtempSync(`${path}.`);
+    const made = `${directory}/s`;
+    await new Promise<void>((listening, failed) => {
+      server.once('error', failed);
+      server.listen(made, listening);
     });
-    // The socket is bound within this call, and must never be open to others, not even for a moment.
-    const umask = process.umask(0o177);
-    try {
-      server.listen(path, listening);
-    } finally {
-      process.umask(umask);
-    }
-  });
+    chmodSync(made, 0o600);
+    renameSync(made, path);
+  } catch (error) {
+    server.close();
+    const reason = error instanceof Error ? error.message : String(error);
+    const remedy = 'choose a path of at most 98 bytes in a directory that can be written';
+    throw new OperatorError('XENSTORE_SOCKET', `cannot listen at ${path}: ${reason}`, remedy);
+  } finally {
+    if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+  }
 }
 
 function answers(path: string): Promise<boolean> {

@@ -1,4 +1,5 @@
 /** The store with everyone connected to it: guests over their rings, host tools over a socket, this process directly. */
+import { silentLog, type Log } from '../observe/log.js';
 import { systemClock, type Clock } from './clock.js';
 import type { StoreClient } from './client.js';
 import { Connection, type Shared } from './connection.js';
@@ -14,6 +15,7 @@ import { WriteRate } from './write-rate.js';
 export interface XenstoreOptions {
   readonly quotas?: Partial<Quotas>;
   readonly clock?: Clock;
+  readonly log?: Log;
 }
 
 export class Xenstore {
@@ -22,11 +24,11 @@ export class Xenstore {
   readonly #shared: Shared;
   readonly #guests = new Map<number, RingConnection>();
 
-  constructor({ quotas = {}, clock = systemClock }: XenstoreOptions = {}) {
+  constructor({ quotas = {}, clock = systemClock, log = silentLog }: XenstoreOptions = {}) {
     this.store = new Store(quotas);
     this.client = localClient(this.store);
     const rate = new WriteRate(this.store, clock);
-    this.#shared = { store: this.store, clock, rate, toolstack: this.#toolstack() };
+    this.#shared = { store: this.store, clock, rate, toolstack: this.#toolstack(), log };
     this.client.write('/local/domain/0/domid', '0');
     this.client.write('/local/domain/0/name', 'Domain-0');
   }

@@ -7,7 +7,10 @@ export const SockMsg = struct(
   { type: u32(0), req_id: u32(4), tx_id: u32(8), len: u32(12) },
 );
 
-/** The page a guest shares with the store. */
+/**
+ * The page a guest shares with the store. The newest headers have one more word, evtchn_port at 2076, for domains built
+ * without a toolstack; nothing here uses it.
+ */
 export const XenstoreInterface = struct(
   { c: 'struct xenstore_domain_interface', header: 'io/xs_wire.h', abi: 'any', size: 2076 },
   {
@@ -23,18 +26,12 @@ export const XenstoreInterface = struct(
   },
 );
 
-/**
- * Word that Xen 4.19 and later put behind `error`: the domain's own port, which the toolstack leaves there for domains
- * that are built without one. Not in older headers, so not in the table above.
- */
-export const XENSTORE_EVTCHN_PORT_OFFSET = 2076;
-
 export const XENSTORE_RING_SIZE = 1024;
 export const XENSTORE_PAYLOAD_MAX = 4096;
 export const XENSTORE_ABS_PATH_MAX = 3072;
 export const XENSTORE_REL_PATH_MAX = 2048;
 
-/** enum xsd_sockmsg_type; 23 to 26 came with Xen 4.20. */
+/** enum xsd_sockmsg_type; 20 was removed, 23 to 26 are not in older headers. */
 export const XsType = Object.freeze({
   CONTROL: 0,
   DIRECTORY: 1,
