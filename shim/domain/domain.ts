@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Bridge } from '../../kvm/bridge.js';
+import { Gntst } from '../abi/grant-table.js';
 import { HvmParam } from '../abi/hvm-params.js';
 import { ShutdownReason } from '../abi/sched.js';
 import { Domid, Virq } from '../abi/xen.js';
@@ -119,6 +120,8 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.#attached = attachGuest(this.handles());
     this.grantTable = this.#attached.grantTable;
     this.p2m = new P2m(this.#attached.memory, this.#attached.own);
+    // A frame the guest gave back cannot be granted, though its memory still stands behind it.
+    this.grantTable.frames.residency = (gfn) => (this.p2m.kind(gfn) === 'hole' ? Gntst.bad_page : Gntst.okay);
     this.areas = new EventAreas(this.p2m.ownPlace(OwnPage.SHARED_INFO), true);
     this.delivery = new Delivery(bridge, this.areas);
     this.#routes = new KernelRoutes(bridge, log);
