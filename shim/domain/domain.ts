@@ -208,8 +208,8 @@ export class Domain extends EventEmitter<DomainEvents> {
   /** The machine was reset: the kernel has forgotten everything, and so does the domain. */
   async reset(): Promise<void> {
     this.#stopWaiting();
-    await this.#haveLetGo();
     this.#routes.forget();
+    await this.#haveLetGo();
     this.#clear();
     this.#setUp();
     this.emit('reset');

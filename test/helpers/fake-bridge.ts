@@ -68,7 +68,7 @@ export class FakeBridge implements Bridge {
   closed = false;
   /** Method → errno it fails with, to play a kernel that refuses. */
   readonly refuse = new Map<string, number>();
-  #ranges: RamRange[];
+  readonly #ranges: RamRange[];
   readonly #vcpus: number[];
   #events: BridgeEvents | undefined;
   readonly #waiting = new Map<number, (result: number) => void>();
@@ -227,11 +227,13 @@ export class FakeBridge implements Bridge {
     this.#record('power', action);
   }
 
-  /** Stops the fake's watchers so that the test process can end. */
+  /** Stops the fake's watchers, so that the test process can end, and closes its files. */
   close(): void {
+    if (this.closed) return;
     this.closed = true;
-    for (const { watcher } of this.irqfds.values()) watcher.close();
-    this.irqfds.clear();
+    this.#dropIrqfds();
+    native.closeFd(this.#ranges[0]!.fd);
+    native.closeFd(this.own.fd);
   }
 
   /** What the kernel does with an event: nothing unless it knows shared_info and the vCPU's vcpu_info. */
@@ -286,10 +288,18 @@ export class FakeBridge implements Bridge {
     return this.#waiting.has(vcpu);
   }
 
-  /** Plays a reset of the machine: what the vCPUs waited for is forgotten. */
-  resetMachine(): void {
+  /** Plays a reset of the machine: the kernel's side is empty again and nobody waits, then the shim is told. */
+  async resetMachine(): Promise<void> {
     this.#waiting.clear();
-    this.#events?.reset();
+    this.placed.clear();
+    this.routes.clear();
+    this.timers.clear();
+    this.vcpuInfo.clear();
+    this.upcallVectors.clear();
+    this.#dropIrqfds();
+    this.sharedInfo = undefined;
+    this.callbackVector = 0;
+    await this.#events?.reset();
   }
 
   /** Plays the loss of QEMU. */
@@ -301,6 +311,11 @@ export class FakeBridge implements Bridge {
   /** Calls of one method, newest last. */
   callsOf(method: string): readonly (readonly unknown[])[] {
     return this.calls.filter((call) => call.method === method).map((call) => call.args);
+  }
+
+  #dropIrqfds(): void {
+    for (const { watcher } of this.irqfds.values()) watcher.close();
+    this.irqfds.clear();
   }
 
   #exit(nr: number, args: readonly (number | bigint)[], options: IssueOptions): HypercallExit {

@@ -1,4 +1,5 @@
 /** A domain over a fake bridge, and a guest's kernel to drive it: structures written to RAM, hypercalls issued. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { Errno } from '../../shim/abi/errno.js';
 import { Domain, type DomainConfig } from '../../shim/domain/domain.js';
@@ -99,4 +100,10 @@ export class Guest {
 export function errnoName(result: number): string {
   const name = Object.entries(Errno).find(([, value]) => value === -result)?.[0];
   return name === undefined ? String(result) : `-${name}`;
+}
+
+/** Waits for something the event loop has yet to do; true as soon as it is, false when it takes too long. */
+export async function eventually(condition: () => boolean, ms = 5000): Promise<boolean> {
+  for (const until = performance.now() + ms; performance.now() < until; await sleep(1)) if (condition()) return true;
+  return condition();
 }
