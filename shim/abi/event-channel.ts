@@ -1,34 +1,43 @@
 /** public/event_channel.h: EVTCHNOP_* and their arguments, the same in both widths. */
+import { constants } from './constants.js';
 import { struct, u16, u32, u64, u8 } from './struct.js';
 
 const header = 'event_channel.h';
 
-export const EvtchnOp = Object.freeze({
-  bind_interdomain: 0,
-  bind_virq: 1,
-  bind_pirq: 2,
-  close: 3,
-  send: 4,
-  status: 5,
-  alloc_unbound: 6,
-  bind_ipi: 7,
-  bind_vcpu: 8,
-  unmask: 9,
-  reset: 10,
-  init_control: 11,
-  expand_array: 12,
-  set_priority: 13,
-} as const);
+export const EvtchnOp = constants(
+  header,
+  {
+    bind_interdomain: 0,
+    bind_virq: 1,
+    bind_pirq: 2,
+    close: 3,
+    send: 4,
+    status: 5,
+    alloc_unbound: 6,
+    bind_ipi: 7,
+    bind_vcpu: 8,
+    unmask: 9,
+    reset: 10,
+    init_control: 11,
+    expand_array: 12,
+    set_priority: 13,
+  },
+  'EVTCHNOP_',
+);
 
 /** EVTCHNSTAT_*. */
-export const EvtchnStatusKind = Object.freeze({
-  closed: 0,
-  unbound: 1,
-  interdomain: 2,
-  pirq: 3,
-  virq: 4,
-  ipi: 5,
-} as const);
+export const EvtchnStatusKind = constants(
+  header,
+  {
+    closed: 0,
+    unbound: 1,
+    interdomain: 2,
+    pirq: 3,
+    virq: 4,
+    ipi: 5,
+  },
+  'EVTCHNSTAT_',
+);
 
 /** EVTCHN_2L_NR_CHANNELS of a guest with 64-bit words; with 32-bit words it is 1024. */
 export const PORTS_2L_64 = 4096;

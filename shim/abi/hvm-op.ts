@@ -1,26 +1,35 @@
 /** public/hvm/hvm_op.h: HVMOP_* and their arguments, the same in both widths. */
+import { constants } from './constants.js';
 import { struct, u16, u32, u64, u8 } from './struct.js';
 
 const header = 'hvm/hvm_op.h';
 
-export const HvmOp = Object.freeze({
-  set_param: 0,
-  get_param: 1,
+export const HvmOp = constants(
+  header,
+  {
+    set_param: 0,
+    get_param: 1,
+    flush_tlbs: 5,
+    pagetable_dying: 9,
+    get_time: 10,
+    xentrace: 11,
+    get_mem_type: 15,
+    set_evtchn_upcall_vector: 23,
+    guest_request_vm_event: 24,
+    altp2m: 25,
+  },
+  'HVMOP_',
+);
+
+/** Of device models before Xen 4.9, which the current interface version hides. */
+export const HvmDeviceModelOp = Object.freeze({
   set_pci_intx_level: 2,
   set_isa_irq_level: 3,
   set_pci_link_route: 4,
-  flush_tlbs: 5,
-  pagetable_dying: 9,
-  get_time: 10,
-  xentrace: 11,
-  get_mem_type: 15,
-  set_evtchn_upcall_vector: 23,
-  guest_request_vm_event: 24,
-  altp2m: 25,
 } as const);
 
 /** hvmmem_type_t, as far as a guest can meet it. */
-export const HvmMemType = Object.freeze({ ram_rw: 0, ram_ro: 1, mmio_dm: 2 } as const);
+export const HvmMemType = constants(header, { ram_rw: 0, ram_ro: 1, mmio_dm: 2 }, 'HVMMEM_');
 
 export const HvmParamArgument = struct(
   { c: 'struct xen_hvm_param', header, abi: 'any', size: 16 },

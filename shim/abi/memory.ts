@@ -1,44 +1,55 @@
 /** public/memory.h: XENMEM_* commands and their arguments. */
+import { constants } from './constants.js';
 import { s32, struct, u16, u32, u64 } from './struct.js';
 
 const header = 'memory.h';
 
-export const MemoryOp = Object.freeze({
-  increase_reservation: 0,
-  decrease_reservation: 1,
-  maximum_ram_page: 2,
-  current_reservation: 3,
-  maximum_reservation: 4,
-  machphys_mfn_list: 5,
-  populate_physmap: 6,
-  add_to_physmap: 7,
-  memory_map: 9,
-  machine_memory_map: 10,
-  exchange: 11,
-  machphys_mapping: 12,
-  set_memory_map: 13,
-  maximum_gpfn: 14,
-  remove_from_physmap: 15,
-  set_pod_target: 16,
-  get_pod_target: 17,
-  add_to_physmap_batch: 23,
-  claim_pages: 24,
-  vnuma: 26,
-  acquire_resource: 28,
-} as const);
+export const MemoryOp = constants(
+  header,
+  {
+    increase_reservation: 0,
+    decrease_reservation: 1,
+    maximum_ram_page: 2,
+    current_reservation: 3,
+    maximum_reservation: 4,
+    machphys_mfn_list: 5,
+    populate_physmap: 6,
+    add_to_physmap: 7,
+    memory_map: 9,
+    machine_memory_map: 10,
+    exchange: 11,
+    machphys_mapping: 12,
+    set_memory_map: 13,
+    maximum_gpfn: 14,
+    remove_from_physmap: 15,
+    set_pod_target: 16,
+    get_pod_target: 17,
+    add_to_physmap_batch: 23,
+    get_vnumainfo: 26,
+    acquire_resource: 28,
+  },
+  'XENMEM_',
+);
+
+/** XENMEM_claim_pages: the header shows its number to tools only. */
+export const MEMORY_OP_CLAIM_PAGES = 24;
 
 /** MEMOP_EXTENT_SHIFT: the command is in bits 0..5 of the first argument, the extent to start from above. */
 export const MEMOP_EXTENT_SHIFT = 6;
 
 /** XENMAPSPACE_*. */
-export const MapSpace = Object.freeze({
-  shared_info: 0,
-  grant_table: 1,
-  gmfn: 2,
-  gmfn_range: 3,
-  gmfn_foreign: 4,
-  dev_mmio: 5,
-} as const);
+export const MapSpace = constants(
+  header,
+  {
+    shared_info: 0,
+    grant_table: 1,
+    gmfn: 2,
+    gmfn_range: 3,
+    gmfn_foreign: 4,
+    dev_mmio: 5,
+  },
+  'XENMAPSPACE_',
+);
 
 /** XENMAPIDX_grant_table_status: the index means a status frame of a version 2 table. */
 export const MAPIDX_GRANT_TABLE_STATUS = 0x80000000;

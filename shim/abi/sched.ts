@@ -1,28 +1,37 @@
 /** public/sched.h: SCHEDOP_*, their arguments and the reasons of a shutdown. */
+import { constants } from './constants.js';
 import { s32, struct, u16, u32, u64 } from './struct.js';
 
 const header = 'sched.h';
 
-export const SchedOp = Object.freeze({
-  yield: 0,
-  block: 1,
-  shutdown: 2,
-  poll: 3,
-  remote_shutdown: 4,
-  shutdown_code: 5,
-  watchdog: 6,
-  pin_override: 7,
-} as const);
+export const SchedOp = constants(
+  header,
+  {
+    yield: 0,
+    block: 1,
+    shutdown: 2,
+    poll: 3,
+    remote_shutdown: 4,
+    shutdown_code: 5,
+    watchdog: 6,
+    pin_override: 7,
+  },
+  'SCHEDOP_',
+);
 
 /** SHUTDOWN_*. */
-export const ShutdownReason = Object.freeze({
-  poweroff: 0,
-  reboot: 1,
-  suspend: 2,
-  crash: 3,
-  watchdog: 4,
-  soft_reset: 5,
-} as const);
+export const ShutdownReason = constants(
+  header,
+  {
+    poweroff: 0,
+    reboot: 1,
+    suspend: 2,
+    crash: 3,
+    watchdog: 4,
+    soft_reset: 5,
+  },
+  'SHUTDOWN_',
+);
 export type ShutdownReason = (typeof ShutdownReason)[keyof typeof ShutdownReason];
 export const SHUTDOWN_MAX = 5;
 

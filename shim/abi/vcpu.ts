@@ -1,23 +1,32 @@
 /** public/vcpu.h: VCPUOP_* and their arguments. */
+import { constants } from './constants.js';
 import { bytes, s32, struct, u32, u64 } from './struct.js';
 
 const header = 'vcpu.h';
 
-export const VcpuOp = Object.freeze({
-  initialise: 0,
-  up: 1,
-  down: 2,
-  is_up: 3,
-  get_runstate_info: 4,
-  register_runstate_memory_area: 5,
-  set_periodic_timer: 6,
-  stop_periodic_timer: 7,
-  set_singleshot_timer: 8,
-  stop_singleshot_timer: 9,
-  register_vcpu_info: 10,
-  send_nmi: 11,
-  get_physid: 12,
-  register_vcpu_time_memory_area: 13,
+export const VcpuOp = constants(
+  header,
+  {
+    initialise: 0,
+    up: 1,
+    down: 2,
+    is_up: 3,
+    get_runstate_info: 4,
+    register_runstate_memory_area: 5,
+    set_periodic_timer: 6,
+    stop_periodic_timer: 7,
+    set_singleshot_timer: 8,
+    stop_singleshot_timer: 9,
+    register_vcpu_info: 10,
+    send_nmi: 11,
+    get_physid: 12,
+    register_vcpu_time_memory_area: 13,
+  },
+  'VCPUOP_',
+);
+
+/** Added with Xen 4.18; older headers do not have them. */
+export const VcpuPhysAreaOp = Object.freeze({
   register_runstate_phys_area: 14,
   register_vcpu_time_phys_area: 15,
 } as const);

@@ -1,21 +1,26 @@
 /** public/version.h: XENVER_* and their arguments. */
+import { constants } from './constants.js';
 import { bytes, struct, u32, u64 } from './struct.js';
 
 const header = 'version.h';
 
-export const XenVersionOp = Object.freeze({
-  version: 0,
-  extraversion: 1,
-  compile_info: 2,
-  capabilities: 3,
-  changeset: 4,
-  platform_parameters: 5,
-  get_features: 6,
-  pagesize: 7,
-  guest_handle: 8,
-  commandline: 9,
-  build_id: 10,
-} as const);
+export const XenVersionOp = constants(
+  header,
+  {
+    version: 0,
+    extraversion: 1,
+    compile_info: 2,
+    capabilities: 3,
+    changeset: 4,
+    platform_parameters: 5,
+    get_features: 6,
+    pagesize: 7,
+    guest_handle: 8,
+    commandline: 9,
+    build_id: 10,
+  },
+  'XENVER_',
+);
 
 export const CompileInfo = struct(
   { c: 'struct xen_compile_info', header, abi: 'any', size: 144 },

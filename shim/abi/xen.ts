@@ -1,51 +1,56 @@
 /** public/xen.h: hypercall numbers, domain ids, virtual interrupts, vcpu_info and shared_info in both widths. */
+import { constants } from './constants.js';
 import { bytes, s8, struct, u32, u64, u8 } from './struct.js';
 
 /** __HYPERVISOR_*: the number a guest puts in RAX. */
-export const HypercallNumber = Object.freeze({
-  set_trap_table: 0,
-  mmu_update: 1,
-  set_gdt: 2,
-  stack_switch: 3,
-  set_callbacks: 4,
-  fpu_taskswitch: 5,
-  sched_op_compat: 6,
-  platform_op: 7,
-  set_debugreg: 8,
-  get_debugreg: 9,
-  update_descriptor: 10,
-  memory_op: 12,
-  multicall: 13,
-  update_va_mapping: 14,
-  set_timer_op: 15,
-  event_channel_op_compat: 16,
-  xen_version: 17,
-  console_io: 18,
-  physdev_op_compat: 19,
-  grant_table_op: 20,
-  vm_assist: 21,
-  update_va_mapping_otherdomain: 22,
-  iret: 23,
-  vcpu_op: 24,
-  set_segment_base: 25,
-  mmuext_op: 26,
-  xsm_op: 27,
-  nmi_op: 28,
-  sched_op: 29,
-  callback_op: 30,
-  xenoprof_op: 31,
-  event_channel_op: 32,
-  physdev_op: 33,
-  hvm_op: 34,
-  sysctl: 35,
-  domctl: 36,
-  kexec_op: 37,
-  tmem_op: 38,
-  argo_op: 39,
-  xenpmu_op: 40,
-  dm_op: 41,
-  hypfs_op: 42,
-} as const);
+export const HypercallNumber = constants(
+  'xen.h',
+  {
+    set_trap_table: 0,
+    mmu_update: 1,
+    set_gdt: 2,
+    stack_switch: 3,
+    set_callbacks: 4,
+    fpu_taskswitch: 5,
+    sched_op_compat: 6,
+    platform_op: 7,
+    set_debugreg: 8,
+    get_debugreg: 9,
+    update_descriptor: 10,
+    memory_op: 12,
+    multicall: 13,
+    update_va_mapping: 14,
+    set_timer_op: 15,
+    event_channel_op_compat: 16,
+    xen_version: 17,
+    console_io: 18,
+    physdev_op_compat: 19,
+    grant_table_op: 20,
+    vm_assist: 21,
+    update_va_mapping_otherdomain: 22,
+    iret: 23,
+    vcpu_op: 24,
+    set_segment_base: 25,
+    mmuext_op: 26,
+    xsm_op: 27,
+    nmi_op: 28,
+    sched_op: 29,
+    callback_op: 30,
+    xenoprof_op: 31,
+    event_channel_op: 32,
+    physdev_op: 33,
+    hvm_op: 34,
+    sysctl: 35,
+    domctl: 36,
+    kexec_op: 37,
+    tmem_op: 38,
+    argo_op: 39,
+    xenpmu_op: 40,
+    dm_op: 41,
+    hypfs_op: 42,
+  },
+  '__HYPERVISOR_',
+);
 
 /** domid_t values (DOMID_*); BACKEND is dom0, where our backends live. */
 export const Domid = Object.freeze({
@@ -59,25 +64,29 @@ export const Domid = Object.freeze({
   IDLE: 0x7fff,
 } as const);
 
-export const Virq = Object.freeze({
-  TIMER: 0,
-  DEBUG: 1,
-  CONSOLE: 2,
-  DOM_EXC: 3,
-  TBUF: 4,
-  DEBUGGER: 6,
-  XENOPROF: 7,
-  CON_RING: 8,
-  PCPU_STATE: 9,
-  MEM_EVENT: 10,
-  ARGO: 11,
-  ENOMEM: 12,
-  XENPMU: 13,
-} as const);
+export const Virq = constants(
+  'xen.h',
+  {
+    TIMER: 0,
+    DEBUG: 1,
+    CONSOLE: 2,
+    DOM_EXC: 3,
+    TBUF: 4,
+    DEBUGGER: 6,
+    XENOPROF: 7,
+    CON_RING: 8,
+    PCPU_STATE: 9,
+    MEM_EVENT: 10,
+    ARGO: 11,
+    ENOMEM: 12,
+    XENPMU: 13,
+  },
+  'VIRQ_',
+);
 export const NR_VIRQS = 24;
 
-export const VmAssistCommand = Object.freeze({ enable: 0, disable: 1 } as const);
-export const VmAssistType = Object.freeze({ runstate_update_flag: 5 } as const);
+export const VmAssistCommand = constants('xen.h', { enable: 0, disable: 1 }, 'VMASST_CMD_');
+export const VmAssistType = constants('xen.h', { runstate_update_flag: 5 }, 'VMASST_TYPE_');
 
 /** vCPUs that have a vcpu_info of their own inside shared_info; the others must register one (XEN_LEGACY_MAX_VCPUS). */
 export const LEGACY_MAX_VCPUS = 32;

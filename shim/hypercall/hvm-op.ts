@@ -1,6 +1,7 @@
 /** HYPERVISOR_hvm_op: parameters, upcall vectors, and small services for HVM guests. */
 import { Errno } from '../abi/errno.js';
 import {
+  HvmDeviceModelOp,
   HvmEvtchnUpcallVector,
   HvmGetMemType,
   HvmGetTime,
@@ -35,9 +36,9 @@ export const hvmOp = hypercall({
       view.setBigUint64(at.value, params.get(index), true);
       return 0;
     }),
-    refuse(HvmOp.set_pci_intx_level, 'set_pci_intx_level', Errno.ENOSYS, DEVICE_MODEL),
-    refuse(HvmOp.set_isa_irq_level, 'set_isa_irq_level', Errno.ENOSYS, DEVICE_MODEL),
-    refuse(HvmOp.set_pci_link_route, 'set_pci_link_route', Errno.ENOSYS, DEVICE_MODEL),
+    refuse(HvmDeviceModelOp.set_pci_intx_level, 'set_pci_intx_level', Errno.ENOSYS, DEVICE_MODEL),
+    refuse(HvmDeviceModelOp.set_isa_irq_level, 'set_isa_irq_level', Errno.ENOSYS, DEVICE_MODEL),
+    refuse(HvmDeviceModelOp.set_pci_link_route, 'set_pci_link_route', Errno.ENOSYS, DEVICE_MODEL),
     bare(HvmOp.flush_tlbs, 'flush_tlbs', flushTlbs),
     refuse(
       HvmOp.pagetable_dying,

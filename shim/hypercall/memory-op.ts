@@ -1,6 +1,6 @@
 /** HYPERVISOR_memory_op: the guest's memory map, and its balloon. */
 import { Errno } from '../abi/errno.js';
-import { MEMOP_EXTENT_SHIFT, MemoryOp } from '../abi/memory.js';
+import { MEMOP_EXTENT_SHIFT, MEMORY_OP_CLAIM_PAGES, MemoryOp } from '../abi/memory.js';
 import { HypercallNumber } from '../abi/xen.js';
 import { memoryMap } from './memory-op/memory-map.js';
 import { addToPhysmap, addToPhysmapBatch, removeFromPhysmap } from './memory-op/physmap.js';
@@ -34,8 +34,8 @@ export const memoryOp = hypercall({
     refuse(MemoryOp.set_pod_target, 'set_pod_target', Errno.EPERM, PRIVILEGED),
     refuse(MemoryOp.get_pod_target, 'get_pod_target', Errno.EPERM, PRIVILEGED),
     addToPhysmapBatch,
-    refuse(MemoryOp.claim_pages, 'claim_pages', Errno.EPERM, PRIVILEGED),
-    refuse(MemoryOp.vnuma, 'vnuma', Errno.EOPNOTSUPP, 'no virtual NUMA topology is set through Xen; ACPI tells it'),
+    refuse(MEMORY_OP_CLAIM_PAGES, 'claim_pages', Errno.EPERM, PRIVILEGED),
+    refuse(MemoryOp.get_vnumainfo, 'get_vnumainfo', Errno.EOPNOTSUPP, 'no virtual NUMA topology is set through Xen; ACPI tells it'),
     refuse(MemoryOp.acquire_resource, 'acquire_resource', Errno.EPERM, PRIVILEGED),
   ],
 });

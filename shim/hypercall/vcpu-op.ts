@@ -3,6 +3,7 @@ import { Errno } from '../abi/errno.js';
 import { ShutdownReason } from '../abi/sched.js';
 import {
   VcpuOp,
+  VcpuPhysAreaOp,
   VcpuRegisterRunstateMemoryArea,
   VcpuRegisterTimeMemoryArea,
   VcpuRegisterVcpuInfo,
@@ -145,7 +146,7 @@ export const vcpuOp = hypercall({
       },
     ),
     operation(
-      VcpuOp.register_runstate_phys_area,
+      VcpuPhysAreaOp.register_runstate_phys_area,
       'register_runstate_phys_area',
       { layout: VcpuRegisterRunstateMemoryArea, direction: 'in' },
       (call, view, at) => {
@@ -154,7 +155,7 @@ export const vcpuOp = hypercall({
       },
     ),
     operation(
-      VcpuOp.register_vcpu_time_phys_area,
+      VcpuPhysAreaOp.register_vcpu_time_phys_area,
       'register_vcpu_time_phys_area',
       { layout: VcpuRegisterTimeMemoryArea, direction: 'in' },
       (call, view, at) => {

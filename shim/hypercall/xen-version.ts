@@ -1,6 +1,6 @@
 /** HYPERVISOR_xen_version: what a guest learns of the hypervisor under it. */
 import { Errno } from '../abi/errno.js';
-import { Feature } from '../abi/features.js';
+import { Feature, PhysAreaFeature } from '../abi/features.js';
 import {
   CapabilitiesInfo,
   ChangesetInfo,
@@ -32,8 +32,8 @@ export const FEATURES = [
   Feature.hvm_callback_vector,
   Feature.hvm_safe_pvclock,
   Feature.not_direct_mapped,
-  Feature.runstate_phys_area,
-  Feature.vcpu_time_phys_area,
+  PhysAreaFeature.runstate_phys_area,
+  PhysAreaFeature.vcpu_time_phys_area,
 ].reduce((bits: number, feature) => bits | (1 << feature), 0);
 
 /** Where Xen itself lives in a PV guest's address space; an HVM guest learns it too and has no use for it. */

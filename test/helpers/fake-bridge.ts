@@ -305,6 +305,7 @@ export class FakeBridge implements Bridge {
   /** Plays the loss of QEMU. */
   lose(): void {
     this.#waiting.clear();
+    this.#dropIrqfds();
     this.#events?.closed();
   }
 

@@ -60,8 +60,9 @@ export class Guest {
   /** Ends the guest with the test. */
   endWith(t: ExecutionContext): this {
     t.teardown(() => {
-      this.domain.close();
+      // First the kernel's side, which watches descriptors that the domain closes.
       this.bridge.close();
+      this.domain.close();
     });
     return this;
   }

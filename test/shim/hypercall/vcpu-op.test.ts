@@ -2,7 +2,7 @@ import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../../../shim/abi/errno.js';
 import { MapSpace, MemoryOp } from '../../../shim/abi/memory.js';
-import { VcpuOp } from '../../../shim/abi/vcpu.js';
+import { VcpuOp, VcpuPhysAreaOp } from '../../../shim/abi/vcpu.js';
 import { HypercallNumber, Virq } from '../../../shim/abi/xen.js';
 import { errnoName, eventually, Guest } from '../../helpers/guest.js';
 
@@ -104,11 +104,11 @@ test('runstate and time areas: by address, checked, and taken back with 0', (t) 
 
 test('areas by guest-physical address may not cross a page', (t) => {
   const guest = new Guest().endWith(t);
-  t.is(vcpuOp(guest, VcpuOp.register_runstate_phys_area, 0, [[0, 8, 0x5010]]), 0);
-  t.is(vcpuOp(guest, VcpuOp.register_vcpu_time_phys_area, 0, [[0, 8, 0x6000]]), 0);
-  t.is(errnoName(vcpuOp(guest, VcpuOp.register_runstate_phys_area, 0, [[0, 8, 0x5ff0]])), '-EINVAL');
-  t.is(errnoName(vcpuOp(guest, VcpuOp.register_vcpu_time_phys_area, 0, [[0, 8, 2n ** 60n]])), '-EINVAL');
-  t.is(vcpuOp(guest, VcpuOp.register_vcpu_time_phys_area, 0, [[0, 8, 2n ** 64n - 1n]]), 0);
+  t.is(vcpuOp(guest, VcpuPhysAreaOp.register_runstate_phys_area, 0, [[0, 8, 0x5010]]), 0);
+  t.is(vcpuOp(guest, VcpuPhysAreaOp.register_vcpu_time_phys_area, 0, [[0, 8, 0x6000]]), 0);
+  t.is(errnoName(vcpuOp(guest, VcpuPhysAreaOp.register_runstate_phys_area, 0, [[0, 8, 0x5ff0]])), '-EINVAL');
+  t.is(errnoName(vcpuOp(guest, VcpuPhysAreaOp.register_vcpu_time_phys_area, 0, [[0, 8, 2n ** 60n]])), '-EINVAL');
+  t.is(vcpuOp(guest, VcpuPhysAreaOp.register_vcpu_time_phys_area, 0, [[0, 8, 2n ** 64n - 1n]]), 0);
   t.deepEqual(guest.bridge.callsOf('setVcpuTimeInfo').at(-1), [0, undefined]);
 });
 
