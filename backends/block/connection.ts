@@ -30,7 +30,7 @@ export class Connection {
 
   /** @throws XenError with nothing left mapped */
   constructor(
-    private readonly parts: ConnectionParts,
+    readonly parts: ConnectionParts,
     protocol: ProtocolName,
     settings: readonly QueueSettings[],
   ) {

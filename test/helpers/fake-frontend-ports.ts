@@ -1,12 +1,13 @@
 /** Event channels without a hypervisor: the guest's ports, and the two eventfds of each bound pair. */
 import { native } from '../../kvm/native.js';
+import type { Watcher } from '../../kvm/native.js';
 import { Errno } from '../../shim/abi/errno.js';
 import type { BackendPort, BackendPorts } from '../../shim/event-channel/backend-port.js';
 import { XenError } from '../../shim/observe/errors.js';
 
 export class FakePorts implements BackendPorts {
   readonly #unbound = new Set<number>();
-  readonly #bound = new Map<number, { kickFd: number; callFd: number }>();
+  readonly #bound = new Map<number, { kickFd: number; callFd: number; watchers: Watcher[] }>();
   #next = 1;
 
   /** EVTCHNOP_alloc_unbound by the guest. */
@@ -28,16 +29,19 @@ export class FakePorts implements BackendPorts {
 
   bindInterdomain(_domid: number, remotePort: number): BackendPort {
     if (!this.#unbound.delete(remotePort)) throw new XenError(Errno.EINVAL, `port ${remotePort} is not unbound`);
-    const pair = { kickFd: native.eventfd(), callFd: native.eventfd() };
+    const pair = { kickFd: native.eventfd(), callFd: native.eventfd(), watchers: [] as Watcher[] };
     this.#bound.set(remotePort, pair);
     return {
       port: 1000 + remotePort,
       remotePort,
-      ...pair,
+      kickFd: pair.kickFd,
+      callFd: pair.callFd,
       close: () => {
         if (this.#bound.get(remotePort) !== pair) return;
         this.#bound.delete(remotePort);
         this.#unbound.add(remotePort);
+        // Before the descriptor's number belongs to somebody else.
+        for (const watcher of pair.watchers) watcher.close();
         native.closeFd(pair.kickFd);
         native.closeFd(pair.callFd);
       },
@@ -58,6 +62,7 @@ export class FakePorts implements BackendPorts {
       native.eventfdDrain(pair.callFd);
       raised();
     });
+    pair.watchers.push(watcher);
     return () => {
       watcher.close();
     };

@@ -43,7 +43,7 @@ export class QueueRig {
   readonly connection: Connection;
   readonly #dir = mkdtempSync(join(tmpdir(), 'xenshim-block-'));
   readonly #fd: number;
-  readonly #callFd = native.eventfd();
+  readonly callFd = native.eventfd();
   readonly #statistics = statisticsBuffer(1);
   #id = 1n;
 
@@ -66,7 +66,7 @@ export class QueueRig {
     this.connection = new Connection(
       { grants, uring: this.uring, target, statistics: this.#statistics },
       abi.name,
-      [{ ringRefs: this.ring.refs, kickFd: -1, callFd: this.#callFd }],
+      [{ ringRefs: this.ring.refs, kickFd: -1, callFd: this.callFd }],
     );
     this.queue = this.connection.queues[0]!.queue;
   }
@@ -83,7 +83,7 @@ export class QueueRig {
 
   /** Events raised since the last call. */
   raised(): number {
-    return native.eventfdDrain(this.#callFd);
+    return native.eventfdDrain(this.callFd);
   }
 
   page(readonly = false, fill = 0): GrantedPage {
@@ -141,7 +141,7 @@ export class QueueRig {
     this.uring.close();
     const { handles, pinnedRefs } = this.guest.stats();
     this.guest.close();
-    native.closeFd(this.#callFd);
+    native.closeFd(this.callFd);
     closeSync(this.#fd);
     rmSync(this.#dir, { recursive: true });
     return handles + pinnedRefs;

@@ -1,0 +1,185 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+
+import { BLKIF_X86_32 } from '../../../shim/abi/io/blkif.js';
+import { XenbusState } from '../../../shim/abi/io/xenbus.js';
+import type { GuestPage } from '../../helpers/fake-frontend-guest.js';
+import type { FakeBlkfront } from '../../helpers/fake-frontend-blkif.js';
+import { BlockLab } from './lab.js';
+
+/** xorshift32: the same requests every time. */
+function randomly(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
+
+/** Random reads and writes of 1 to 40 pages, several in flight, each checked against a copy of the disk. */
+async function exercise(
+  front: FakeBlkfront,
+  lab: BlockLab,
+  model: Buffer,
+  rounds: number,
+  queues: number,
+): Promise<string[]> {
+  const random = randomly(12345);
+  const wrong: string[] = [];
+  const sectors = model.length / 512;
+  // Each lane has its own part of the disk, so that the model is exact while lanes overlap in time.
+  const lanes = 8;
+  const part = Math.floor(sectors / lanes);
+  const pool = Array.from({ length: lanes }, () => Array.from({ length: 40 }, () => lab.guest.page()));
+  const lane = async (index: number, pages: readonly GuestPage[]): Promise<void> => {
+    for (let round = 0; round < rounds; round++) {
+      const count = 1 + random(random(4) === 0 ? 40 : 8);
+      const sector = index * part + random(part - count * 8);
+      const used = pages.slice(0, count);
+      const write = random(2) === 0;
+      if (write) {
+        for (const page of used) {
+          const value = random(2 ** 31);
+          for (let word = 0; word < 1024; word++) page.i32[word] = value + word;
+        }
+        for (const [i, page] of used.entries()) model.set(page.u8, sector * 512 + i * 4096);
+      }
+      const status = await front.transfer(write, sector, used, index % queues);
+      if (status !== 0) wrong.push(`status ${status}`);
+      if (write) continue;
+      for (const [i, page] of used.entries()) {
+        const at = sector * 512 + i * 4096;
+        if (!model.subarray(at, at + 4096).equals(page.u8)) wrong.push(`page ${i} at sector ${sector}`);
+      }
+    }
+  };
+  await Promise.all(pool.map((pages, index) => lane(index, pages)));
+  for (const pages of pool) for (const page of pages) lab.guest.freePage(page);
+  return wrong;
+}
+
+for (const { name, front: options } of [
+  { name: 'one page, one queue', front: {} },
+  { name: 'sixteen pages, four queues', front: { order: 4, queues: 4 } },
+  { name: 'the 32-bit layout', front: { abi: BLKIF_X86_32, order: 2 } },
+]) {
+  test(`random reads and writes through store, worker and file keep the data right: ${name}`, async (t) => {
+    const lab = new BlockLab();
+    const path = lab.image(32768);
+    const model = lab.read(path);
+    const backend = lab.backend(path, { maxQueues: 4 });
+    const front = lab.front(0, options);
+    await front.connect();
+    t.is(front.backendKey('sectors'), '32768');
+    t.deepEqual(await exercise(front, lab, model, 60, options.queues ?? 1), []);
+    t.is(await front.flush(), 0);
+    t.true(model.equals(lab.read(path)));
+    await front.disconnect();
+    t.deepEqual(front.complaints, []);
+    const { rd_req, wr_req, f_req, errors } = backend.stats();
+    t.is(rd_req + wr_req, 8 * 60);
+    t.is(f_req, 1);
+    t.is(errors, 0);
+    t.is(await lab.close(), 0);
+    t.is(lab.ports.bound, 0);
+  });
+}
+
+test('what the frontend is offered and told is what there is', async (t) => {
+  const lab = new BlockLab();
+  lab.backend(lab.image(2048), { maxQueues: 4 });
+  lab.backend(lab.image(2048, 'cd.iso'), { readonly: true, cdrom: true });
+  const front = lab.front(0);
+  await front.waitBackend(XenbusState.InitWait);
+  t.is(front.backendKey('max-ring-page-order'), '4');
+  t.is(front.backendKey('multi-queue-max-queues'), '4');
+  t.is(front.backendKey('feature-max-indirect-segments'), '256');
+  t.is(front.backendKey('sectors'), undefined);
+  await front.connect();
+  const told = ['feature-flush-cache', 'feature-barrier', 'feature-discard', 'sectors', 'info', 'sector-size', 'mode'];
+  t.deepEqual(told.map((key) => front.backendKey(key)), ['1', '1', '1', '2048', '0', '512', 'w']);
+  t.is(front.backendKey('feature-persistent'), undefined);
+  await front.disconnect();
+  const cd = lab.front(1);
+  await cd.connect();
+  const toldOfCd = ['feature-discard', 'info', 'mode', 'device-type', 'removable'];
+  t.deepEqual(toldOfCd.map((key) => cd.backendKey(key)), [undefined, '7', 'r', 'cdrom', '1']);
+  t.is(await cd.transfer(true, 0, [lab.guest.page()]), -1);
+  await cd.disconnect();
+  t.deepEqual([...front.complaints, ...cd.complaints], []);
+  t.is(await lab.close(), 0);
+});
+
+test('E55: a frontend without a protocol node speaks the configured default, which is x86_32 unless said otherwise', async (t) => {
+  const lab = new BlockLab();
+  lab.backend(lab.image(2048));
+  lab.backend(lab.image(2048, 'b.img'), { defaultProtocol: 'x86_64-abi' });
+  const old = lab.front(0, { abi: BLKIF_X86_32, keys: { protocol: undefined } });
+  await old.connect();
+  const configured = lab.front(1, { keys: { protocol: undefined } });
+  await configured.connect();
+  for (const front of [old, configured]) {
+    t.is(await front.transfer(false, 8, [lab.guest.page()]), 0);
+    await front.disconnect();
+    t.deepEqual(front.complaints, []);
+  }
+  t.is(await lab.close(), 0);
+});
+
+test('E71: a frontend that closes with 32 requests in flight gets every answer before Closed, and can come back', async (t) => {
+  const lab = new BlockLab();
+  const path = lab.image(32768);
+  const backend = lab.backend(path);
+  const front = lab.front();
+  for (let round = 1; round <= 5; round++) {
+    await front.connect();
+    const pages = Array.from({ length: 32 }, () => Array.from({ length: 64 }, () => lab.guest.page()));
+    const answers = pages.map((list, i) => front.transfer(true, i * 512, list));
+    // What the backend has not taken yet is not in flight, and nobody owes an answer to it.
+    while (backend.stats().wr_req < 32 * round) await sleep(0);
+    front.setState(XenbusState.Closed);
+    await front.waitBackend(XenbusState.Closed);
+    front.takeBack();
+    t.deepEqual(await Promise.all(answers), new Array(32).fill(0));
+    t.like(lab.guest.stats(), { handles: 0, pinnedRefs: 0 });
+    for (const list of pages) for (const page of list) lab.guest.freePage(page);
+  }
+  t.deepEqual(front.complaints, []);
+  t.is(await lab.close(), 0);
+});
+
+test('a disk that is closed removes its device from the store and its worker from the process', async (t) => {
+  const lab = new BlockLab();
+  const path = lab.image(2048);
+  const backend = lab.backend(path);
+  const front = lab.front();
+  await front.connect();
+  await backend.close();
+  await backend.close();
+  t.false(lab.store.exists(front.backendPath));
+  t.false(lab.store.exists(front.frontendPath));
+  front.takeBack();
+  t.deepEqual(front.complaints, []);
+  t.is(await lab.close(), 0);
+});
+
+test('a detach waits for the guest to let go, then the disk is removed', async (t) => {
+  const lab = new BlockLab();
+  const backend = lab.backend(lab.image(2048));
+  const front = lab.front();
+  await front.connect();
+  backend.detach();
+  await front.waitBackend(XenbusState.Closing);
+  t.deepEqual(lab.removed, []);
+  front.setState(XenbusState.Closing);
+  await sleep(20);
+  front.setState(XenbusState.Closed);
+  for (let tries = 0; tries < 500 && lab.removed.length === 0; tries++) await sleep(10);
+  t.deepEqual(lab.removed, ['xvda']);
+  t.false(lab.store.exists(front.backendPath));
+  front.takeBack();
+  t.deepEqual(front.complaints, []);
+  t.is(await lab.close(), 0);
+});
