@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSy
 import { basename, dirname, join } from 'node:path';
 import { OperatorError } from '../shim/observe/errors.js';
 import type { ImageSpec } from './manifest.js';
-import { cachePath, projectPath } from './paths.js';
+import { cachePath, markUsed, projectPath, pruneUnused } from './paths.js';
 import { run } from './process.js';
 
 /** What a built image consists of. */
@@ -22,22 +22,21 @@ export type Progress = (line: string) => void;
 export async function builtImage(spec: ImageSpec, progress: Progress): Promise<BuiltImage> {
   const dir = cachePath('images', `${spec.kind}-${spec.name}-${imageKey(spec)}`);
   if (!existsSync(dir)) await build(spec, dir, progress);
+  markUsed(dir);
   return { dir, disk: join(dir, 'disk.img'), kernel: join(dir, 'vmlinuz'), initrd: join(dir, 'initrd') };
 }
 
 /** Changes whenever the entry in the manifest or a recipe does. */
 export function imageKey(spec: ImageSpec): string {
   const hash = createHash('sha256').update(JSON.stringify(spec));
-  const recipes = dirname(projectPath('vm-images', spec.recipe));
-  for (const file of readdirSync(recipes).sort()) hash.update(readFileSync(join(recipes, file)));
+  const recipe = dirname(projectPath('vm-images', spec.recipe));
+  for (const file of readdirSync(recipe).sort()) hash.update(readFileSync(join(recipe, file)));
   return hash.digest('hex').slice(0, 12);
 }
 
 async function build(spec: ImageSpec, target: string, progress: Progress): Promise<void> {
   mkdirSync(dirname(target), { recursive: true });
-  for (const old of readdirSync(dirname(target))) {
-    if (old.startsWith(`${spec.kind}-${spec.name}-`)) rmSync(join(dirname(target), old), { recursive: true, force: true });
-  }
+  pruneUnused(dirname(target));
   const work = mkdtempSync(join(dirname(target), '.building-'));
   const title = `${basename(target)}: ${spec.title}`;
   const started = Date.now();
@@ -46,12 +45,18 @@ async function build(spec: ImageSpec, target: string, progress: Progress): Promi
     const log = join(work, 'build.log');
     const root = await installPackages(spec, work, log);
     await makeDisk(spec, work, root, log);
-    renameSync(work, target);
+    rename(work, target);
   } catch (error) {
     rmSync(work, { recursive: true, force: true });
     throw error;
   }
   progress(`built ${title} in ${((Date.now() - started) / 1000).toFixed(0)} s`);
+}
+
+/** Another process may have built the same image meanwhile: then its copy stays. */
+function rename(work: string, target: string): void {
+  if (existsSync(target)) rmSync(work, { recursive: true, force: true });
+  else renameSync(work, target);
 }
 
 const trimmed = ['/usr/share/doc/*', '/usr/share/man/*', '/usr/share/locale/*', '/usr/share/info/*'];

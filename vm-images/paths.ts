@@ -1,4 +1,5 @@
 /** Where things are: the project's own files, and the cache that images are kept in. */
+import { readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,4 +16,21 @@ export function projectPath(...parts: string[]): string {
 export function cachePath(...parts: string[]): string {
   const base = process.env['XENSHIM_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'xenshim');
   return join(base, ...parts);
+}
+
+const keepUnusedDays = 14;
+
+/** Notes that a file or folder of the cache was used now. */
+export function markUsed(path: string): void {
+  const now = new Date();
+  utimesSync(path, now, now);
+}
+
+/** Removes what nobody used for two weeks from a folder of the cache; several checkouts may share it. */
+export function pruneUnused(dir: string): void {
+  const limit = Date.now() - keepUnusedDays * 86_400_000;
+  for (const name of readdirSync(dir)) {
+    const path = join(dir, name);
+    if (statSync(path).mtimeMs < limit) rmSync(path, { recursive: true, force: true });
+  }
 }

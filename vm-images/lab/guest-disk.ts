@@ -1,10 +1,10 @@
 /** The guest images as one disk for the lab: GUEST/disk.img, GUEST/vmlinuz and GUEST/initrd in an ext4 file system. */
 import { createHash } from 'node:crypto';
-import { existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { builtImage, type Progress } from '../build.js';
 import type { ImageSpec } from '../manifest.js';
-import { cachePath } from '../paths.js';
+import { cachePath, markUsed, pruneUnused } from '../paths.js';
 import { run } from '../process.js';
 
 /** The disk with the images of `specs`, from the cache or made now. It has room for copies of them. */
@@ -12,10 +12,12 @@ export async function guestDisk(specs: readonly ImageSpec[], progress: Progress)
   const images = await Promise.all(specs.map((spec) => builtImage(spec, progress)));
   const key = createHash('sha256').update(images.map((image) => image.dir).join()).digest('hex').slice(0, 12);
   const file = cachePath('guest-disks', `${key}.img`);
-  if (existsSync(file)) return file;
-
+  if (existsSync(file)) {
+    markUsed(file);
+    return file;
+  }
   mkdirSync(dirname(file), { recursive: true });
-  for (const old of readdirSync(dirname(file))) rmSync(join(dirname(file), old), { recursive: true, force: true });
+  pruneUnused(dirname(file));
   const work = mkdtempSync(join(dirname(file), '.building-'));
   images.forEach((image, index) => {
     const dir = join(work, 'tree', specs[index]!.name);

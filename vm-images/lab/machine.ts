@@ -1,6 +1,10 @@
 /**
  * The lab host: a Debian under QEMU's software CPU with emulated AMD SVM, so that KVM with Xen support is real inside.
- * `thread=single`: with one thread per vCPU the emulated host was seen to crash now and then.
+ *
+ * One CPU and `thread=single`, on purpose. QEMU's VMRUN leaves the vector it injected in `exception_index` until the next
+ * exception or exit; if anything makes the CPU thread leave its loop before that, the vector is delivered a second time
+ * and the guest dies. The timer that alternates between CPUs does just that ten times a second; with one CPU it never
+ * runs. `thread=multi` kicks CPUs at each other's TLB flushes, and crashes the lab host itself now and then.
  */
 import { spawn } from 'node:child_process';
 import { openSync, closeSync } from 'node:fs';
@@ -45,7 +49,7 @@ export async function runMachine(machine: Machine): Promise<boolean> {
 function qemuArguments(machine: Machine, outputSocket: string): string[] {
   const disk = (file: string): string[] => ['-drive', `file=${file},if=virtio,format=raw,snapshot=on,cache=unsafe`];
   return [
-    '-accel', 'tcg,thread=single', '-cpu', 'EPYC,+svm,+npt', '-smp', '2', '-m', String(machine.memory),
+    '-accel', 'tcg,thread=single', '-cpu', 'EPYC,+svm,+npt', '-smp', '1', '-m', String(machine.memory),
     '-nodefaults', '-display', 'none', '-no-reboot', '-nic', 'none',
     '-kernel', machine.host.kernel, '-initrd', machine.host.initrd, '-append', kernelArguments,
     '-serial', `file:${join(machine.work, 'console.log')}`,

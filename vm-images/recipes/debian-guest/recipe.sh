@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Debian root a guest: Debian's own kernel and initramfs, a console login, eth0 by ifupdown.
-# Called by mmdebstrap as `debian-guest.sh PHASE ROOT`; OUT is where the kernel and initrd go.
+# Called by mmdebstrap as `recipe.sh PHASE ROOT`; OUT is where the kernel and initrd go.
 set -eu
 phase=$1 root=$2
 
@@ -19,6 +19,10 @@ customize() {
   echo '127.0.0.1 localhost guest' > "$root/etc/hosts"
   echo '/dev/xvda / ext4 errors=remount-ro,noatime 0 1' > "$root/etc/fstab"
   echo xen-netfront >> "$root/etc/modules"
+  # Boot services of no use to this guest; each costs seconds on an emulated CPU. devtmpfs makes the device nodes.
+  for service in bootlogs brightness hwclock.sh mountnfs.sh mountnfs-bootclean.sh rmnologin udev; do
+    [ ! -e "$root/etc/init.d/$service" ] || chroot "$root" update-rc.d -f "$service" remove
+  done
   passwd --root "$root" --delete root
   cat > "$root/etc/network/interfaces" <<'INTERFACES'
 auto lo

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Debian root the lab's host: boots with one small initrd, hands over to the job that the lab passes in.
-# Called by mmdebstrap as `lab-host.sh PHASE ROOT`; OUT is where the kernel and initrd go.
+# Called by mmdebstrap as `recipe.sh PHASE ROOT`; OUT is where the kernel and initrd go.
 set -eu
 phase=$1 root=$2
 
@@ -15,16 +15,16 @@ essential() {
 customize() {
   kernel=$(ls "$root/usr/lib/modules")
   cp "$root/boot/vmlinuz-$kernel" "$OUT/vmlinuz"
-  cp "$recipes/lab-init.sh" "$root/sbin/lab-init"
+  cp "$here/init.sh" "$root/sbin/lab-init"
   chmod 755 "$root/sbin/lab-init"
   rm -f "$root"/boot/vmlinuz-* "$root"/boot/System.map-*
   # Modules stay unpacked: decompressing xz on an emulated CPU is slow.
   find "$root/usr/lib/modules/$kernel" -name '*.ko.xz' -exec xz --decompress {} +
   chroot "$root" depmod "$kernel"
-  cp "$recipes/lab-initrd.sh" "$root/tmp/lab-initrd.sh"
+  cp "$here/initrd.sh" "$root/tmp/lab-initrd.sh"
   chroot "$root" sh /tmp/lab-initrd.sh "$kernel" > "$OUT/initrd"
   rm "$root/tmp/lab-initrd.sh"
 }
 
-recipes=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f "$0")")
 "$phase"
