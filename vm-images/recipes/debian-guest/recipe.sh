@@ -8,6 +8,11 @@ phase=$1 root=$2
 essential() {
   mkdir -p "$root/etc/initramfs-tools/conf.d" "$root/usr/share/initramfs-tools/modules.d"
   printf 'MODULES=list\nCOMPRESS=lz4\nCOMPRESSLEVEL=1\n' > "$root/etc/initramfs-tools/conf.d/xenshim"
+  # Without udev (see the manifest) nobody else hands the kernel's /dev over to the root file system.
+  mkdir -p "$root/etc/initramfs-tools/scripts/init-bottom"
+  printf '#!/bin/sh\n[ "$1" = prereqs ] || mount -n -o move /dev "$rootmnt/dev"\n' \
+    > "$root/etc/initramfs-tools/scripts/init-bottom/devtmpfs"
+  chmod 755 "$root/etc/initramfs-tools/scripts/init-bottom/devtmpfs"
   printf 'xen-blkfront\next4\ncrc32c\n' > "$root/usr/share/initramfs-tools/modules.d/xenshim"
 }
 
