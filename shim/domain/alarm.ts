@@ -1,4 +1,4 @@
-/** A one-shot timer at a time of the guest's clock. Node's timers end at 2^31 ms, so long ones are waited for in parts. */
+/** A one-shot timer by the guest's clock. Node's timers end at 2^31 ms, so longer ones are waited for in parts. */
 import type { SystemClock } from './clock.js';
 
 const LONGEST_MS = 2 ** 31 - 1;

@@ -38,7 +38,7 @@ export class CallbackIrq {
     const result = kvmResult(() => this.#bridge.setCallbackVector(type === CallbackType.VECTOR ? detail & 0xff : 0));
     if (type === CallbackType.GSI && detail > 0 && detail < GSIS) this.#useLine(detail);
     else if (type === CallbackType.PCI_INTX) {
-      this.#log.warn({ value: value.toString(16) }, 'the guest wants events by a PCI interrupt pin, which is not driven');
+      this.#log.warn({ value: value.toString(16) }, 'the guest wants events on a PCI interrupt pin: not driven');
     }
     return result;
   }
@@ -46,7 +46,12 @@ export class CallbackIrq {
   /** Brings the line to where it should be; also called after every event this process raises. */
   refresh(): void {
     if (this.#gsi === undefined) return;
-    const level = !this.#hasVector() && this.#areas.upcall(0)?.pending === true;
+    // A vector of vCPU 0 is for good: kernels that have one set GSI 1 as no more than a hint to the toolstack.
+    if (this.#hasVector()) {
+      this.#useLine(undefined);
+      return;
+    }
+    const level = this.#areas.upcall(0)?.pending === true;
     if (level === this.#level) return;
     this.#level = level;
     this.#bridge.setGsi(this.#gsi, level);

@@ -22,6 +22,7 @@ import { P2m } from '../memory/p2m.js';
 import type { Log } from '../observe/log.js';
 import { CallbackIrq } from './callback.js';
 import { SystemClock } from './clock.js';
+import { LetGo } from './let-go.js';
 import { FIRST_GRANT_PAGE, MAX_GRANT_FRAMES, OwnPage, OWN_PAGES, SpecialGfn } from './own-pages.js';
 import { HvmParams } from './params.js';
 import { Physmap } from './physmap.js';
@@ -66,9 +67,6 @@ export interface DomainEvents {
   closed: [];
 }
 
-/** How long backends may take to let go of a guest that is being reset, ms. */
-const LET_GO_MS = 10_000;
-
 export class Domain extends EventEmitter<DomainEvents> {
   readonly bridge: Bridge;
   readonly log: Log;
@@ -93,7 +91,7 @@ export class Domain extends EventEmitter<DomainEvents> {
   readonly #attached: AttachedGuest;
   readonly #grants: SharedArrayBuffer;
   readonly #routes: KernelRoutes;
-  readonly #letGo = new Set<() => void | Promise<void>>();
+  readonly #letGo: LetGo;
   #latched: boolean | undefined;
   #shutdown: ShutdownReason | undefined;
   #storePort: BackendPort | undefined;
@@ -112,6 +110,7 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.name = config.name;
     this.uuid = config.uuid ?? new Uint8Array(16);
     this.clock = new SystemClock(bridge);
+    this.#letGo = new LetGo(log);
     this.#grants = createGrantState({
       maxFrames: Math.min(config.maxGrantFrames ?? MAX_GRANT_FRAMES, MAX_GRANT_FRAMES),
       ownPages: bridge.own.pages,
@@ -201,15 +200,14 @@ export class Domain extends EventEmitter<DomainEvents> {
 
   /** Registers what has to happen before the memory of a guest that is reset may be used anew. Awaited in parallel. */
   onLetGo(hook: () => void | Promise<void>): () => void {
-    this.#letGo.add(hook);
-    return () => this.#letGo.delete(hook);
+    return this.#letGo.add(hook);
   }
 
   /** The machine was reset: the kernel has forgotten everything, and so does the domain. */
   async reset(): Promise<void> {
     this.#stopWaiting();
     this.#routes.forget();
-    await this.#haveLetGo();
+    await this.#letGo.run();
     this.#clear();
     this.#setUp();
     this.emit('reset');
@@ -221,7 +219,7 @@ export class Domain extends EventEmitter<DomainEvents> {
    */
   async softReset(): Promise<void> {
     this.#stopWaiting();
-    await this.#haveLetGo();
+    await this.#letGo.run();
     this.channels.reset(Domid.SELF);
     this.sharedInfo.takeHome();
     for (const gfn of [...this.p2m.overlays()]) this.physmap.remove(gfn);
@@ -309,23 +307,6 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.poller.reset();
     this.timers.stopAll();
     this.watchdogs.stopAll();
-  }
-
-  async #haveLetGo(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<string>((resolve) => {
-      timer = setTimeout(() => resolve('late'), LET_GO_MS);
-    });
-    const all = Promise.allSettled([...this.#letGo].map(async (hook) => hook()));
-    const outcome = await Promise.race([all, late]);
-    clearTimeout(timer);
-    if (typeof outcome === 'string') {
-      this.log.error({ domid: this.domid }, 'a backend does not let go of the guest that is being reset');
-      return;
-    }
-    for (const result of outcome) {
-      if (result.status === 'rejected') this.log.error({ error: String(result.reason) }, 'a backend failed to let go');
-    }
   }
 }
 

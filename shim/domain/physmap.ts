@@ -1,4 +1,4 @@
-/** XENMEM_add_to_physmap and its kin: our pages laid into the guest's memory, and RAM given back and asked for again. */
+/** XENMEM_add_to_physmap and its kin: our pages laid into the guest's memory, and RAM given back and asked for. */
 import type { Bridge } from '../../kvm/bridge.js';
 import { Errno } from '../abi/errno.js';
 import type { GrantTable } from '../grant-table/table.js';

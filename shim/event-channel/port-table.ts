@@ -1,4 +1,4 @@
-/** A guest's event-channel ports: which exist and what each is bound to. Pure bookkeeping, nothing is delivered here. */
+/** A guest's event-channel ports: which exist and what each is bound to. Nothing is delivered here. */
 
 /** What a port of the guest is bound to. Every state but `free` names the vCPU the port notifies. */
 export type PortBinding =

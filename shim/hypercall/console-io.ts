@@ -55,7 +55,6 @@ function take(domain: object, length: number): void {
 
 /** Control characters of a guest must not reach a terminal. */
 function printable(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => (byte === 10 || (byte >= 32 && byte < 127) ? String.fromCharCode(byte) : '.')).join(
-    '',
-  );
+  const shown = (byte: number): boolean => byte === 10 || (byte >= 32 && byte < 127);
+  return Array.from(bytes, (byte) => (shown(byte) ? String.fromCharCode(byte) : '.')).join('');
 }

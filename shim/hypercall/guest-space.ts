@@ -24,7 +24,9 @@ export class GuestSpace {
 
   /** Copies to the guest; false if any of it is not there or not writable. What precedes the fault is written. */
   write(va: bigint, from: Uint8Array): boolean {
-    return this.#pages(va, from.length, true, (gpa, done, part) => this.p2m.write(gpa, from.subarray(done, done + part)));
+    return this.#pages(va, from.length, true, (gpa, done, part) =>
+      this.p2m.write(gpa, from.subarray(done, done + part)),
+    );
   }
 
   /** Guest-physical address of a range, or undefined if it is not there or not contiguous. */

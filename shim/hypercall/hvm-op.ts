@@ -71,7 +71,9 @@ export const hvmOp = hypercall({
       },
     ),
     // Nobody listens for it, which the guest cannot tell from somebody who does.
-    bare(HvmOp.guest_request_vm_event, 'guest_request_vm_event', (call) => (call.pointer(1) === 0n ? 0 : -Errno.EINVAL)),
+    bare(HvmOp.guest_request_vm_event, 'guest_request_vm_event', (call) =>
+      call.pointer(1) === 0n ? 0 : -Errno.EINVAL,
+    ),
     refuse(HvmOp.altp2m, 'altp2m', Errno.EOPNOTSUPP, 'a guest has one view of its memory'),
   ],
 });

@@ -35,7 +35,7 @@ export const memoryOp = hypercall({
     refuse(MemoryOp.get_pod_target, 'get_pod_target', Errno.EPERM, PRIVILEGED),
     addToPhysmapBatch,
     refuse(MEMORY_OP_CLAIM_PAGES, 'claim_pages', Errno.EPERM, PRIVILEGED),
-    refuse(MemoryOp.get_vnumainfo, 'get_vnumainfo', Errno.EOPNOTSUPP, 'no virtual NUMA topology is set through Xen; ACPI tells it'),
+    refuse(MemoryOp.get_vnumainfo, 'get_vnumainfo', Errno.EOPNOTSUPP, 'ACPI tells of NUMA, Xen does not'),
     refuse(MemoryOp.acquire_resource, 'acquire_resource', Errno.EPERM, PRIVILEGED),
   ],
 });

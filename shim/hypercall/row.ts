@@ -64,8 +64,11 @@ type Handle<K extends string> = (call: Call, argument: DataView, fields: Fields<
 export function operation<K extends string>(
   command: number,
   name: string,
-  argument: ({ readonly layout: Fields<K> } | { readonly layouts: { readonly x64: Fields<K>; readonly x32: Fields<K> } }) &
-    Pick<Argument, 'direction' | 'fault'>,
+  argument: Pick<Argument, 'direction' | 'fault'> &
+    (
+      | { readonly layout: Fields<K> }
+      | { readonly layouts: { readonly x64: Fields<K>; readonly x32: Fields<K> } }
+    ),
   handle: Handle<K>,
 ): Operation {
   const { direction, fault } = argument;

@@ -1,4 +1,4 @@
-/** HYPERVISOR_set_timer_op, for kernels that do not handle it themselves: the vCPU's singleshot timer by another name. */
+/** HYPERVISOR_set_timer_op where KVM does not handle it by itself: the vCPU's singleshot timer by another name. */
 import { HypercallNumber } from '../abi/xen.js';
 import type { Call } from './call.js';
 import { hypercall } from './row.js';

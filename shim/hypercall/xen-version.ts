@@ -57,7 +57,7 @@ export const xenVersion = hypercall({
   operations: [
     bare(XenVersionOp.version, 'version', () => (XEN_MAJOR << 16) | XEN_MINOR),
     string(XenVersionOp.extraversion, 'extraversion', ExtraVersion, EXTRA_VERSION),
-    operation(XenVersionOp.compile_info, 'compile_info', { layout: CompileInfo, direction: 'out' }, (_call, view, at) => {
+    operation(XenVersionOp.compile_info, 'compile_info', { layout: CompileInfo, direction: 'out' }, (_, view, at) => {
       text(view, at.compiler, 64, 'TypeScript');
       text(view, at.compile_by, 16, 'xenshim');
       return 0;
@@ -74,7 +74,7 @@ export const xenVersion = hypercall({
         return 0;
       },
     ),
-    operation(XenVersionOp.get_features, 'get_features', { layout: FeatureInfo, direction: 'inout' }, (_call, view, at) => {
+    operation(XenVersionOp.get_features, 'get_features', { layout: FeatureInfo, direction: 'inout' }, (_, view, at) => {
       if (view.getUint32(at.submap_idx, true) !== 0) return -Errno.EINVAL;
       view.setUint32(at.submap, FEATURES, true);
       return 0;

@@ -68,7 +68,7 @@ export const populatePhysmap = reservation(
   },
 );
 
-/** Memory at no particular frame: what a PV guest maps by itself. A guest whose frames Xen translates could not use it. */
+/** Memory at no particular frame, for a PV guest to map by itself: a guest whose frames are translated cannot use it. */
 export const increaseReservation = reservation(
   MemoryOp.increase_reservation,
   'increase_reservation',

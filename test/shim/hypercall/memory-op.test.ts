@@ -21,7 +21,12 @@ function remove(guest: Guest, gfn: number): number {
 }
 
 /** Extents listed in page 16. */
-function reservation(guest: Guest, command: number, gfns: readonly (number | bigint)[], options: { order?: number; start?: number; count?: number | bigint; domid?: number; list?: number } = {}): Promise<number> {
+function reservation(
+  guest: Guest,
+  command: number,
+  gfns: readonly (number | bigint)[],
+  options: { order?: number; start?: number; count?: number | bigint; domid?: number; list?: number } = {},
+): Promise<number> {
   const { order = 0, start = 0, count = gfns.length, domid = SELF, list = 16 * 4096 } = options;
   const view = guest.at(16 * 4096);
   gfns.forEach((gfn, i) => view.setBigUint64(i * 8, BigInt(gfn), true));
@@ -163,12 +168,14 @@ test('add_to_physmap_batch reports each entry, and starts where the command says
   [0, 1, 64, 2].forEach((idx, i) => view.setBigUint64(i * 8, BigInt(idx), true));
   [HOLE, HOLE + 1, HOLE + 2, HOLE + 3].forEach((gfn, i) => view.setBigUint64(256 + i * 8, BigInt(gfn), true));
   for (let i = 0; i < 4; i++) view.setInt32(512 + i * 4, 99, true);
-  const argument = guest.argument([[0, 2, SELF], [2, 2, 1], [4, 2, 4], [8, 8, page], [16, 8, page + 256], [24, 8, page + 512]]);
+  const arrays = [[8, 8, page], [16, 8, page + 256], [24, 8, page + 512]] as const;
+  const argument = guest.argument([[0, 2, SELF], [2, 2, 1], [4, 2, 4], ...arrays]);
   t.is(guest.call(HypercallNumber.memory_op, [MemoryOp.add_to_physmap_batch | (1 << 6), argument]), 0);
   t.deepEqual([0, 1, 2, 3].map((i) => view.getInt32(512 + i * 4, true)), [99, 0, -Errno.EINVAL, 0]);
   t.false(guest.bridge.placed.has(HOLE));
   t.is(guest.bridge.placed.get(HOLE + 3), 2);
-  t.is(errnoName(guest.call(HypercallNumber.memory_op, [MemoryOp.add_to_physmap_batch | (5 << 6), argument])), '-EILSEQ');
+  const beyond = guest.call(HypercallNumber.memory_op, [MemoryOp.add_to_physmap_batch | (5 << 6), argument]);
+  t.is(errnoName(beyond), '-EILSEQ');
 });
 
 test('reservations and frame numbers are those of the guest’s RAM', (t) => {
@@ -266,7 +273,7 @@ test('a long call leaves the event loop to others', async (t) => {
   t.true(turns > 3, `${turns} turns`);
 });
 
-test('E110: the guest gives its own shared_info, store ring and grant frame back; nothing of ours breaks', async (t) => {
+test('E110: the guest gives its own shared_info, store ring and grant frame back; only it is hurt', async (t) => {
   const guest = new Guest().endWith(t);
   add(guest, MapSpace.shared_info, 0, 0x30);
   add(guest, MapSpace.grant_table, 0, 0x31);
@@ -277,7 +284,8 @@ test('E110: the guest gives its own shared_info, store ring and grant frame back
   t.is(guest.domain.grantTable.gfnOfFrame(0), -1);
   const port = guest.call(HypercallNumber.event_channel_op, [7, guest.argument([[0, 4, 0]])]);
   t.is(port, 0);
-  t.is(guest.call(HypercallNumber.event_channel_op, [4, guest.argument([[0, 4, guest.domain.store.port.remotePort]])]), 0);
+  const send = guest.argument([[0, 4, guest.domain.store.port.remotePort]]);
+  t.is(guest.call(HypercallNumber.event_channel_op, [4, send]), 0);
 });
 
 test('a frame given back cannot be granted until it is populated again', async (t) => {

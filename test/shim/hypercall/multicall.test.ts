@@ -9,7 +9,11 @@ import { errnoName, Guest } from '../../helpers/guest.js';
 const LIST = 16 * 4096;
 
 /** Writes entries and issues the call; results are read with `result`. */
-function multicall(guest: Guest, entries: readonly (readonly (number | bigint)[])[], count = entries.length): Promise<number> {
+function multicall(
+  guest: Guest,
+  entries: readonly (readonly (number | bigint)[])[],
+  count = entries.length,
+): Promise<number> {
   const view = guest.at(LIST);
   const size = guest.longMode ? 8 : 4;
   entries.forEach(([op, ...args], i) => {

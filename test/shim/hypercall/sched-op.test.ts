@@ -11,7 +11,13 @@ const sched = (guest: Guest, command: number, fields: Parameters<Guest['argument
 const LIST = 16 * 4096;
 
 /** SCHEDOP_poll of some ports; `timeout` in ns of system time. */
-function poll(guest: Guest, ports: readonly number[], timeout = 0n, count = ports.length, list = LIST): Promise<number> {
+function poll(
+  guest: Guest,
+  ports: readonly number[],
+  timeout = 0n,
+  count = ports.length,
+  list = LIST,
+): Promise<number> {
   const view = guest.at(LIST);
   ports.forEach((port, i) => view.setUint32(i * 4, port, true));
   return guest.longMode

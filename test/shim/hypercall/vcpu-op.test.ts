@@ -73,7 +73,7 @@ test('a registered vcpu_info stays when shared_info moves', (t) => {
   t.is(guest.bridge.vcpuInfo.get(1), 0x10 * 4096 + 64);
 });
 
-test('E109: a vCPU beyond 31 without a vcpu_info gets pending bits only; nothing is written past vcpu_info[31]', (t) => {
+test('E109: a vCPU beyond 31 without a vcpu_info gets pending bits only, nothing past vcpu_info[31]', (t) => {
   const guest = new Guest({ vcpus: 40 }).endWith(t);
   share(guest);
   const port = guest.domain.channels.bindIpi(35);

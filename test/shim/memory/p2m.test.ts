@@ -5,7 +5,10 @@ import { P2m } from '../../../shim/memory/p2m.js';
 
 const make = (): P2m =>
   new P2m(
-    new GuestMemory([ramWindow(0, new ArrayBuffer(64 * PAGE_SIZE), 0), ramWindow(0x100000, new ArrayBuffer(16 * PAGE_SIZE), 0)]),
+    new GuestMemory([
+      ramWindow(0, new ArrayBuffer(64 * PAGE_SIZE), 0),
+      ramWindow(0x100000, new ArrayBuffer(16 * PAGE_SIZE), 0),
+    ]),
     ramWindow(0, new ArrayBuffer(4 * PAGE_SIZE), 0),
   );
 
