@@ -271,6 +271,10 @@ export class NativeBridge implements Bridge {
     };
   }
 
+  systemTime(): bigint {
+    return this.#channel.call('GET_CLOCK', Op.GetTime, [])[0]!;
+  }
+
   setUpcallVector(vcpu: number, vector: number): void {
     this.#channel.call('vCPU UPCALL_VECTOR', Op.SetUpcallVector, [vcpu, vector]);
   }

@@ -188,6 +188,7 @@ Napi::Object Ops(Napi::Env env) {
   OP(UnbindIrqfd);
   OP(PlacePage);
   OP(RemovePage);
+  OP(GetTime);
   OP(Raise);
   OP(SetGsi);
   OP(Power);

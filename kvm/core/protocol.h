@@ -72,6 +72,7 @@ enum Op : uint32_t {
   kUnbindIrqfd,          // key
   kPlacePage,            // gfn, page
   kRemovePage,           // gfn
+  kGetTime,              // → ns of system time
   // shim → plugin, one-way
   kRaise = 64,           // port, vcpu
   kSetGsi,               // gsi, level

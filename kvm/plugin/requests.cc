@@ -42,6 +42,12 @@ int64_t HandleRequest(const Message& request, int fd, Message& reply) {
     case kUnbindIrqfd: return UnbindIrqfd(arg[0]);
     case kPlacePage: return PlaceOwnPage(arg[0], arg[1]);
     case kRemovePage: return RemoveOwnPage(arg[0]);
+    case kGetTime: {
+      kvm_clock_data clock{};
+      if (RealIoctl(machine.vm_fd, KVM_GET_CLOCK, &clock) != 0) return -errno;
+      reply.arg[0] = clock.clock;
+      return 0;
+    }
     case kRaise: return Raise(arg[0], arg[1]);
     case kSetGsi: {
       kvm_irq_level level{};
