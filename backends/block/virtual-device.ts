@@ -26,7 +26,7 @@ export function virtualDevice(index: number): VirtualDevice {
 
 /** The index of a name, or undefined if it is not that of a whole disk. */
 export function diskIndex(name: string): number | undefined {
-  const letters = /^xvd([a-z]{1,4})$/.exec(name)?.[1];
+  const letters = /^xvd([a-z]{1,5})$/.exec(name)?.[1];
   if (letters === undefined) return undefined;
   let index = -1;
   for (const letter of letters) index = (index + 1) * 26 + (letter.charCodeAt(0) - 97);
