@@ -11,6 +11,18 @@ import type { Log } from '../shim/observe/log.js';
 /** ms a worker gets to end by itself. */
 const EXIT_GRACE = 5000;
 
+/** Values of the shared word. Exiting stays: the loop must not go back to sleep. */
+const Wanted = Object.freeze({ NOTHING: 0, MESSAGE: 1, EXITING: 2 } as const);
+
+/**
+ * Hosts whose threads run. When the process exits, Node waits for every worker, and nothing but its bell ends a worker's
+ * system call.
+ */
+const running = new Set<WorkerHost>();
+process.on('exit', () => {
+  for (const host of running) host.abandon();
+});
+
 interface Seed {
   readonly controlFd: number;
   readonly wanted: SharedArrayBuffer;
@@ -64,8 +76,10 @@ export class WorkerHost {
       failure = error;
       options.log.error({ worker: options.name, err: error }, 'worker thread failed');
     });
+    running.add(this);
     this.#exited = new Promise((resolve) => {
       this.#worker.on('exit', () => {
+        running.delete(this);
         for (const { reject } of this.#calls.values()) reject(failure);
         this.#calls.clear();
         closeFd(this.#controlFd);
@@ -93,6 +107,11 @@ export class WorkerHost {
     return this.#closing;
   }
 
+  /** The process is exiting: gets the thread out of its loop for good. */
+  abandon(): void {
+    this.#ring(Wanted.EXITING);
+  }
+
   async #end(): Promise<void> {
     this.#post({ exit: true });
     const grace = setTimeout(() => {
@@ -104,7 +123,11 @@ export class WorkerHost {
 
   #post(message: ToWorker): void {
     this.#worker.postMessage(message);
-    Atomics.store(this.#wanted, 0, 1);
+    this.#ring(Wanted.MESSAGE);
+  }
+
+  #ring(wanted: number): void {
+    Atomics.or(this.#wanted, 0, wanted);
     signalEventfd(this.#controlFd);
   }
 
@@ -144,7 +167,7 @@ export function serveWorker<Data>(
   if (port === null) throw new Error('not a worker thread');
   const { controlFd, wanted, data } = workerData as Seed;
   const word = new Int32Array(wanted);
-  const control: Control = { fd: controlFd, wanted: () => Atomics.load(word, 0) !== 0 };
+  const control: Control = { fd: controlFd, wanted: () => Atomics.load(word, 0) !== Wanted.NOTHING };
   const send = (message: FromWorker): void => {
     port.postMessage(message);
   };
@@ -163,8 +186,8 @@ export function serveWorker<Data>(
       service.run();
       // The bell is cleared before the messages are read: one that comes later rings it again.
       drainEventfd(controlFd);
-      Atomics.store(word, 0, 0);
-      schedule();
+      const before = Atomics.and(word, 0, ~Wanted.MESSAGE);
+      if ((before & Wanted.EXITING) === 0) schedule();
     });
   };
 

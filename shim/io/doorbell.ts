@@ -42,7 +42,8 @@ export class Doorbell {
   cancel(userLo: number, userHi: number): void {
     if (!this.armed || this.#cancelled) return;
     this.#cancelled = true;
-    this.uring.push(UringOp.POLL_REMOVE, 0, -1, 0, 0, this.userLo, this.userHi, 0, 0, userLo, userHi);
+    // Not POLL_REMOVE: that one gives up (EALREADY) on a poll which is just reporting an event, and leaves it alive.
+    this.uring.push(UringOp.ASYNC_CANCEL, 0, -1, 0, 0, this.userLo, this.userHi, 0, 0, userLo, userHi);
   }
 
   /** Takes a completion's flags and result; true if the bell was rung, false if it was the end of the watch. */

@@ -1,5 +1,5 @@
 /** A script of its own process: runs one scenario and prints what it cost as JSON. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { BlockLab } from './lab.js';
@@ -69,7 +69,19 @@ async function flood(): Promise<Record<string, number>> {
   return { workerMs: spent, servedMs: performance.now() - started, events };
 }
 
-const scenarios: Record<string, () => Promise<Record<string, number>>> = { reconnect, idle, flood };
+/** Leaves without a word while the worker sleeps in a system call. */
+async function leave(): Promise<never> {
+  lab.backend(lab.image(2048));
+  const front = lab.front();
+  await front.connect();
+  await front.transfer(false, 0, [page]);
+  await sleep(200);
+  rmSync(lab.dir, { recursive: true });
+  console.log('{}');
+  process.exit(0);
+}
+
+const scenarios: Record<string, () => Promise<Record<string, number>>> = { reconnect, idle, flood, leave };
 const result = await scenarios[process.argv[2]!]!();
 await lab.close();
 console.log(JSON.stringify(result));

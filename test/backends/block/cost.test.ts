@@ -1,4 +1,4 @@
-/** What can only be measured with a process of one's own: descriptors and CPU time. */
+/** What can only be seen with a process of one's own: descriptors, CPU time, the exit. */
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -26,4 +26,10 @@ test('E73: events without requests in an endless flood cost little CPU, and the 
   t.true(events! > 10_000);
   t.true(workerMs! < 100, `${workerMs} ms of CPU in a second of flood`);
   t.true(servedMs! < 1500, `served after ${servedMs} ms`);
+});
+
+test('a process that exits with a disk connected ends at once', async (t) => {
+  const started = performance.now();
+  await scenario('leave');
+  t.true(performance.now() - started < 10_000);
 });
