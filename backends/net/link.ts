@@ -1,0 +1,26 @@
+/** Where a vif's frames go. A link is a descriptor that carries one frame per read or write, each after a virtio-net header. */
+
+/** Segmentation and checksum work the frontend takes over, so that the link may hand it unfinished frames. */
+export interface Offloads {
+  /** TCP and UDP checksums over IPv4 may be blank. */
+  readonly csum4: boolean;
+  readonly csum6: boolean;
+  /** TCP frames up to 64 KiB over IPv4 may come unsegmented. */
+  readonly tso4: boolean;
+  readonly tso6: boolean;
+}
+
+export const NO_OFFLOADS: Offloads = Object.freeze({ csum4: false, csum6: false, tso4: false, tso6: false });
+
+export interface Link {
+  /** For the operator, e.g. `tap=vif1.0`. */
+  readonly description: string;
+  /** Non-blocking; reads and writes carry a 12-byte virtio-net header, then the frame. */
+  readonly fd: number;
+  /** What may come unfinished on reads from now on. */
+  setOffloads(offloads: Offloads): void;
+  /** Tells the host's end whether the guest is there. */
+  setCarrier(on: boolean): void;
+  /** Gives the link back; what existed before stays, what was made for us goes. Idempotent. */
+  close(): void;
+}

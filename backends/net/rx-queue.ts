@@ -1,0 +1,336 @@
+/**
+ * One receive ring: frames from the link into buffers the guest has posted. A frame waits here, in our memory, until
+ * there are slots for all of it; how many wait and for how long is bounded (XSA-391, XSA-392).
+ */
+import { Sring } from '../../shim/abi/io/ring.js';
+import { NetifExtraType, NetifGsoType, NetifRsp, NetRxFlag } from '../../shim/abi/io/netif.js';
+import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
+import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
+import type { BackRing, RingPage } from '../../shim/ring/back-ring.js';
+import type { Arena } from './arena.js';
+import { completeChecksum } from './checksum.js';
+import { MIN_FRAME } from './headers.js';
+import type { Offloads } from './link.js';
+import { Counter } from './stats.js';
+import { VnetFlag, VnetGso, VnetHeader } from './vnet-header.js';
+
+/** Frames read and not yet delivered at most. */
+const BUFFERS = 64;
+/** Room for a header and 64 KiB of segments with the headers in front of them. */
+const BUFFER_BYTES = 17 * PAGE_SIZE;
+/** Bytes that may wait for the guest (spec C4: 128 pages). */
+export const MAX_QUEUED_BYTES = 128 * PAGE_SIZE;
+/** Reads begun at once at most. */
+const MAX_BATCH = 32;
+
+/** How long a frame waits for the guest: with `feature-rx-notify`, and without. */
+export const DRAIN_MS = 10_000;
+export const DRAIN_NO_NOTIFY_MS = 30;
+/** Without progress for so long, the guest counts as gone and the link loses its carrier. */
+export const STALL_MS = 60_000;
+/** A guest that does not notify is looked at this often while frames wait. */
+const POLL_MS = 2;
+/** A link that fails is left alone for so long. */
+const LINK_RETRY_MS = 100;
+
+export const RX_ARENA_BYTES = BUFFERS * BUFFER_BYTES;
+
+const EAGAIN = -11;
+
+/** Brings frames from the link. Each `read` is answered by one `RxQueue.received`, in order. */
+export interface RxSource {
+  read(buffer: number, address: number, length: number): void;
+}
+
+export interface RxQueueOptions {
+  readonly ring: BackRing;
+  /** The ring's page: how far ahead the next event is asked for depends on the frame that waits. */
+  readonly page: RingPage;
+  readonly grants: ForeignGrants;
+  readonly source: RxSource;
+  readonly arena: Arena;
+  readonly counters: Float64Array;
+  /** What the frontend takes unfinished. */
+  readonly offloads: Offloads;
+  /** `feature-sg`: a frame may have several slots. */
+  readonly scatterGather: boolean;
+  /** `feature-rx-notify`: the guest says when it has posted buffers. */
+  readonly notifies: boolean;
+}
+
+export class RxQueue {
+  disabled = false;
+  reason = '';
+  /** The guest has posted nothing for STALL_MS. */
+  stalled = false;
+  /** ms on the caller's clock at which `tick` has something to do; Infinity when nothing waits. */
+  wakeAt = Infinity;
+
+  readonly #ring: BackRing;
+  readonly #page: RingPage;
+  readonly #slot = new Int32Array(2);
+  readonly #grants: ForeignGrants;
+  readonly #source: RxSource;
+  readonly #arena: Arena;
+  readonly #counters: Float64Array;
+  readonly #offloads: Offloads;
+  readonly #scatterGather: boolean;
+  readonly #drainMs: number;
+  readonly #stallMs: number;
+  readonly #notifies: boolean;
+
+  readonly #free = Int32Array.from({ length: BUFFERS }, (_, i) => BUFFERS - 1 - i);
+  #freeCount = BUFFERS;
+  #reading = 0;
+  #batch = 1;
+  /** The link had nothing more; reads begin again after `readable`. */
+  #empty = false;
+  #retryAt = -Infinity;
+  /** Buffers that wait, oldest at #head. */
+  readonly #fifo = new Int32Array(BUFFERS);
+  #head = 0;
+  #waiting = 0;
+  #queuedBytes = 0;
+  /** Per buffer: bytes of the frame, slots it takes, flags of its first slot, GSO, when it came. */
+  readonly #length = new Int32Array(BUFFERS);
+  readonly #needs = new Int32Array(BUFFERS);
+  readonly #flags = new Int32Array(BUFFERS);
+  readonly #gsoType = new Int32Array(BUFFERS);
+  readonly #gsoSize = new Int32Array(BUFFERS);
+  readonly #arrived = new Float64Array(BUFFERS);
+  /** Slots the oldest frame lacks buffers for, and since when; 0 while the guest keeps up. */
+  #lacking = 0;
+  #lackingSince = 0;
+
+  constructor(options: RxQueueOptions) {
+    this.#ring = options.ring;
+    this.#page = options.page;
+    this.#grants = options.grants;
+    this.#source = options.source;
+    this.#arena = options.arena;
+    this.#counters = options.counters;
+    this.#offloads = options.offloads;
+    this.#scatterGather = options.scatterGather;
+    this.#notifies = options.notifies;
+    this.#drainMs = options.notifies ? DRAIN_MS : DRAIN_NO_NOTIFY_MS;
+    this.#stallMs = options.notifies ? STALL_MS : Infinity;
+  }
+
+  /** Frames that wait for the guest. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  /** Whether reads end because the link has nothing, so that it is worth waiting for. */
+  get linkEmpty(): boolean {
+    return this.#empty;
+  }
+
+  /** The link has frames again. */
+  readable(): void {
+    this.#empty = false;
+  }
+
+  /** Begins reads, as many as there is room for. Returns how many. */
+  fill(now: number): number {
+    if (this.disabled || this.#empty || this.#reading > 0 || now < this.#retryAt) return 0;
+    const room = Math.floor((MAX_QUEUED_BYTES - this.#queuedBytes) / BUFFER_BYTES);
+    const count = Math.min(this.#batch, this.#freeCount, room);
+    this.#reading = count;
+    for (let i = 0; i < count; i++) {
+      const buffer = this.#free[--this.#freeCount]!;
+      this.#source.read(buffer, this.#arena.hva + buffer * BUFFER_BYTES, BUFFER_BYTES);
+    }
+    return count;
+  }
+
+  /** A read's end: bytes with the virtio-net header, or a negative errno. */
+  received(buffer: number, result: number, now: number): void {
+    this.#reading--;
+    if (result < 0) {
+      this.#free[this.#freeCount++] = buffer;
+      this.#batch = 1;
+      if (result === EAGAIN) {
+        this.#empty = true;
+        return;
+      }
+      // The interface is down or gone: it may come back, and until then nobody spins for it.
+      this.#counters[Counter.linkErrors]!++;
+      this.#retryAt = now + LINK_RETRY_MS;
+      return;
+    }
+    if (this.#reading === 0) this.#batch = Math.min(this.#batch * 2, MAX_BATCH);
+    if (!this.#accept(buffer, result - VnetHeader.SIZE)) {
+      this.#counters[Counter.rxDropUnfit]!++;
+      this.#free[this.#freeCount++] = buffer;
+      return;
+    }
+    this.#arrived[buffer] = now;
+    this.#queuedBytes += this.#length[buffer]!;
+    this.#fifo[(this.#head + this.#waiting++) % BUFFERS] = buffer;
+  }
+
+  /** Moves frames into posted buffers, oldest first. Returns how many. */
+  deliver(now: number): number {
+    if (this.disabled || this.#waiting === 0) return 0;
+    const ring = this.#ring;
+    let posted = ring.available();
+    if (posted < 0) {
+      this.disabled = true;
+      this.reason = 'impossible number of receive buffers';
+      return 0;
+    }
+    let delivered = 0;
+    while (this.#waiting > 0) {
+      const buffer = this.#fifo[this.#head]!;
+      const needs = this.#needs[buffer]!;
+      if (posted < needs) {
+        if (this.#lacking === 0) this.#lackingSince = now;
+        this.#lacking = needs;
+        break;
+      }
+      this.#lacking = 0;
+      posted -= needs;
+      this.#copyOut(buffer);
+      this.#drop();
+      delivered++;
+    }
+    return delivered;
+  }
+
+  /** Publishes responses; true when the guest wants an event. */
+  flush(): boolean {
+    return !this.disabled && this.#ring.publish();
+  }
+
+  /** Asks for an event when the oldest frame's buffers are posted. False when they are already. */
+  armEvent(): boolean {
+    if (this.disabled) return true;
+    if (!this.stalled && this.#waiting === 0) return true;
+    const wanted = Math.max(1, this.#lacking);
+    const { i32, base } = this.#page;
+    Atomics.store(i32, base + (Sring.req_event >>> 2), (this.#ring.reqCons + wanted) | 0);
+    const posted = this.#ring.available();
+    return posted >= 0 && posted < wanted;
+  }
+
+  /** Lets frames go that have waited too long, and judges whether the guest is there at all. Sets `wakeAt`. */
+  tick(now: number): void {
+    if (this.disabled) {
+      this.wakeAt = Infinity;
+      return;
+    }
+    while (this.#waiting > 0 && now - this.#arrived[this.#fifo[this.#head]!]! >= this.#drainMs) {
+      this.#counters[Counter.rxDropExpired]!++;
+      this.#drop();
+    }
+    if (this.#lacking > 0) this.#judge(now);
+    this.wakeAt = now < this.#retryAt ? this.#retryAt : Infinity;
+    if (this.#waiting > 0) {
+      const expiry = this.#arrived[this.#fifo[this.#head]!]! + this.#drainMs;
+      this.wakeAt = Math.min(this.wakeAt, this.#notifies ? expiry : Math.min(expiry, now + POLL_MS));
+    }
+    if (this.#lacking > 0 && !this.stalled) this.wakeAt = Math.min(this.wakeAt, this.#lackingSince + this.#stallMs);
+  }
+
+  #judge(now: number): void {
+    if (this.#ring.available() >= this.#lacking) {
+      this.stalled = false;
+      if (this.#waiting === 0) this.#lacking = 0;
+    } else if (!this.stalled && now - this.#lackingSince >= this.#stallMs) {
+      this.stalled = true;
+      this.#counters[Counter.rxStalls]!++;
+    }
+  }
+
+  /** Reads the virtio-net header and finishes what the frontend cannot. False if it cannot take the frame at all. */
+  #accept(buffer: number, length: number): boolean {
+    const { view, u8 } = this.#arena;
+    const at = buffer * BUFFER_BYTES;
+    const frame = at + VnetHeader.SIZE;
+    if (length < MIN_FRAME) return false;
+    const vnetFlags = view.getUint8(at + VnetHeader.flags);
+    const vnetGso = view.getUint8(at + VnetHeader.gso_type) & ~VnetGso.ECN;
+    let flags = (vnetFlags & VnetFlag.DATA_VALID) !== 0 ? NetRxFlag.data_validated : 0;
+    let gsoType: number = NetifGsoType.NONE;
+    if (vnetGso === VnetGso.TCPV4 && this.#offloads.tso4) gsoType = NetifGsoType.TCPV4;
+    else if (vnetGso === VnetGso.TCPV6 && this.#offloads.tso6) gsoType = NetifGsoType.TCPV6;
+    else if (vnetGso !== VnetGso.NONE) return false;
+    if ((vnetFlags & VnetFlag.NEEDS_CSUM) !== 0) {
+      if (gsoType !== NetifGsoType.NONE || this.#takesBlank(frame)) {
+        flags = NetRxFlag.csum_blank | NetRxFlag.data_validated;
+      } else {
+        const start = view.getUint16(at + VnetHeader.csum_start, true);
+        const offset = view.getUint16(at + VnetHeader.csum_offset, true);
+        if (!completeChecksum(u8, frame, length, start, offset)) return false;
+      }
+    }
+    const slots = Math.ceil(length / PAGE_SIZE);
+    if (slots > 1 && !this.#scatterGather) return false;
+    this.#length[buffer] = length;
+    this.#flags[buffer] = flags;
+    this.#gsoType[buffer] = gsoType;
+    this.#gsoSize[buffer] = view.getUint16(at + VnetHeader.gso_size, true);
+    this.#needs[buffer] = slots + (gsoType === NetifGsoType.NONE ? 0 : 1);
+    return true;
+  }
+
+  /** Whether a frame's checksum may stay blank: the link's switch is for both protocols, the frontend's are not. */
+  #takesBlank(frame: number): boolean {
+    const { csum4, csum6 } = this.#offloads;
+    if (csum4 === csum6) return csum4;
+    const { u8 } = this.#arena;
+    const ethertype = (u8[frame + 12]! << 8) | u8[frame + 13]!;
+    return ethertype === 0x0800 ? csum4 : ethertype === 0x86dd ? csum6 : false;
+  }
+
+  #copyOut(buffer: number): void {
+    const ring = this.#ring;
+    const slot = this.#slot;
+    const { u8 } = this.#arena;
+    const length = this.#length[buffer]!;
+    const gsoType = this.#gsoType[buffer]!;
+    const frame = buffer * BUFFER_BYTES + VnetHeader.SIZE;
+    let failed = false;
+    for (let done = 0; done < length; done += PAGE_SIZE) {
+      const part = Math.min(PAGE_SIZE, length - done);
+      // The response lies over the request: read first, each word once.
+      ring.copyRequest(0, 2, slot, 0);
+      ring.consume();
+      const id = slot[0]! & 0xffff;
+      const ok = this.#grants.copyTo(slot[1]!, 0, u8, frame + done, part) === 0;
+      let flags = done + part < length ? NetRxFlag.more_data : 0;
+      if (done === 0) flags |= this.#flags[buffer]! | (gsoType === NetifGsoType.NONE ? 0 : NetRxFlag.extra_info);
+      ring.setResponseWord(0, id);
+      ring.setResponseWord(1, flags | ((ok ? part : NetifRsp.ERROR) << 16));
+      ring.pushResponse();
+      if (!ok) failed = true;
+      if (done === 0 && gsoType !== NetifGsoType.NONE) {
+        ring.consume();
+        ring.setResponseWord(0, NetifExtraType.GSO | (this.#gsoSize[buffer]! << 16));
+        ring.setResponseWord(1, gsoType);
+        ring.pushResponse();
+      }
+    }
+    this.#counters[Counter.rxSlots]! += this.#needs[buffer]!;
+    if (failed) {
+      this.#counters[Counter.rxDropGrant]!++;
+    } else {
+      this.#counters[Counter.rxPackets]!++;
+      this.#counters[Counter.rxBytes]! += length;
+    }
+  }
+
+  /** Gives back the oldest frame's buffer. */
+  #drop(): void {
+    const buffer = this.#fifo[this.#head]!;
+    this.#head = (this.#head + 1) % BUFFERS;
+    this.#waiting--;
+    this.#queuedBytes -= this.#length[buffer]!;
+    this.#free[this.#freeCount++] = buffer;
+  }
+}

@@ -1,0 +1,98 @@
+/** The ioctls of linux/if_tun.h and linux/sockios.h a tap needs. Cold: called when a vif comes and goes. */
+import ffi from 'ffi-napi';
+import { closeSync } from 'node:fs';
+
+const libc = ffi.Library(null, {
+  ioctl: ['int', ['int', 'ulong', 'pointer']],
+  socket: ['int', ['int', 'int', 'int']],
+});
+
+export const IFNAMSIZ = 16;
+/** sizeof(struct ifreq) */
+const IFREQ = 40;
+/** Offset of the union in struct ifreq. */
+const IFR_UNION = 16;
+
+const TUNSETIFF = 0x400454ca;
+const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETVNETHDRSZ = 0x400454d8;
+const TUNSETCARRIER = 0x400454e2;
+const TUNGETFEATURES = 0x800454cf;
+
+const SIOCGIFFLAGS = 0x8913;
+const SIOCSIFFLAGS = 0x8914;
+const SIOCGIFINDEX = 0x8933;
+
+export const Iff = Object.freeze({ TAP: 0x0002, NO_PI: 0x1000, VNET_HDR: 0x4000, MULTI_QUEUE: 0x0100 });
+export const TunOffload = Object.freeze({ CSUM: 1, TSO4: 2, TSO6: 4 });
+const IFF_UP = 1;
+
+const AF_INET = 2;
+const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
+
+/** 0, or a negative Linux errno. */
+function ioctl(fd: number, request: number, argument: Buffer): number {
+  return libc.ioctl(fd, request, argument) < 0 ? -ffi.errno() : 0;
+}
+
+function ifreq(name: string): Buffer {
+  const request = Buffer.alloc(IFREQ);
+  request.write(name, 0, IFNAMSIZ - 1, 'latin1');
+  return request;
+}
+
+function int(value: number): Buffer {
+  const argument = Buffer.alloc(4);
+  argument.writeInt32LE(value);
+  return argument;
+}
+
+/** Attaches a descriptor of /dev/net/tun to an interface, making it if there is none. 0 or a negative errno. */
+export function setInterface(fd: number, name: string, flags: number): number {
+  const request = ifreq(name);
+  request.writeUInt16LE(flags, IFR_UNION);
+  return ioctl(fd, TUNSETIFF, request);
+}
+
+export const setVnetHeaderSize = (fd: number, bytes: number): number => ioctl(fd, TUNSETVNETHDRSZ, int(bytes));
+export const setCarrier = (fd: number, on: boolean): number => ioctl(fd, TUNSETCARRIER, int(on ? 1 : 0));
+
+/** TUNSETOFFLOAD takes its argument by value, where the pointer would be. */
+export function setOffload(fd: number, bits: number): number {
+  return byValue.ioctl(fd, TUNSETOFFLOAD, bits) < 0 ? -ffi.errno() : 0;
+}
+
+const byValue = ffi.Library(null, { ioctl: ['int', ['int', 'ulong', 'ulong']] });
+
+/** What the tun driver of this host can do (IFF_*), or a negative errno. */
+export function getFeatures(fd: number): number {
+  const features = Buffer.alloc(4);
+  const error = ioctl(fd, TUNGETFEATURES, features);
+  return error < 0 ? error : features.readInt32LE();
+}
+
+/** Runs `body` with a socket in this process's network namespace; a negative errno if there cannot be one. */
+function withSocket(body: (fd: number) => number): number {
+  const fd = libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
+  if (fd < 0) return -ffi.errno();
+  try {
+    return body(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+export function interfaceExists(name: string): boolean {
+  return withSocket((fd) => ioctl(fd, SIOCGIFINDEX, ifreq(name))) === 0;
+}
+
+/** Brings an interface up, as `ip link set NAME up`. 0 or a negative errno. */
+export function bringUp(name: string): number {
+  return withSocket((fd) => {
+    const request = ifreq(name);
+    const error = ioctl(fd, SIOCGIFFLAGS, request);
+    if (error < 0) return error;
+    request.writeUInt16LE(request.readUInt16LE(IFR_UNION) | IFF_UP, IFR_UNION);
+    return ioctl(fd, SIOCSIFFLAGS, request);
+  });
+}

@@ -1,0 +1,338 @@
+/**
+ * One transmit ring: slots in, frames to the link, responses out. Headers are looked at only in a private copy; the
+ * rest of a frame goes from the guest's own pages, pinned until the link has taken it.
+ */
+import { NETIF_RING_SIZE, NetifGsoType, NetifRsp, NetTxFlag, NetifExtraType } from '../../shim/abi/io/netif.js';
+import { Errno } from '../../shim/abi/errno.js';
+import { INVALID_GRANT_HANDLE, MapBatch } from '../../shim/grant-table/foreign.js';
+import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
+import type { RamWindow } from '../../shim/memory/guest-memory.js';
+import type { BackRing } from '../../shim/ring/back-ring.js';
+import { putIovec } from './arena.js';
+import type { Arena } from './arena.js';
+import { putPseudoHeaderSum } from './checksum.js';
+import { Credit } from './credit.js';
+import { HEADER_COPY, Ip, TransportHeaders } from './headers.js';
+import { Counter } from './stats.js';
+import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, TxPackets } from './tx-packets.js';
+import { TxParser, TxVerdict } from './tx-parser.js';
+import { VnetGso, VnetHeader, writeCsumHeader, writeGsoHeader, writePlainHeader } from './vnet-header.js';
+
+/** Packets between the ring and the link at most. */
+const TAGS = NETIF_RING_SIZE;
+/** Per tag in the arena: virtio-net header and private copy of the frame's headers, then iovecs from IOVECS on. */
+const TAG_BYTES = 640;
+const IOVECS = 288;
+const FRAME = VnetHeader.SIZE;
+
+export const TX_ARENA_BYTES = TAGS * TAG_BYTES;
+
+/** Takes frames to the link. Each `send` is answered by one `TxQueue.sent`, at once or later. */
+export interface TxSink {
+  /** A vectored write of `count` iovecs at `address`. */
+  send(tag: number, address: number, count: number): void;
+}
+
+export interface TxQueueOptions {
+  readonly ring: BackRing;
+  readonly grants: ForeignGrants;
+  readonly sink: TxSink;
+  readonly arena: Arena;
+  readonly counters: Float64Array;
+  readonly credit: Credit;
+}
+
+export class TxQueue {
+  /** Set when the frontend broke the protocol: nothing is consumed or answered any more. */
+  disabled = false;
+  reason = '';
+  errno = 0;
+  /** ms on the caller's clock at which a packet that waits for credit may go; Infinity when none waits. */
+  wakeAt = Infinity;
+
+  readonly #ring: BackRing;
+  readonly #grants: ForeignGrants;
+  readonly #sink: TxSink;
+  readonly #arena: Arena;
+  readonly #counters: Float64Array;
+  readonly #credit: Credit;
+  readonly #packets = new TxPackets(TAGS);
+  readonly #parser: TxParser;
+  readonly #headers = new TransportHeaders();
+  readonly #maps = new MapBatch(NETIF_RING_SIZE);
+  readonly #unmaps = new MapBatch(TAGS * MAX_DATA_SLOTS);
+  /** Tags parsed and not yet sent, in ring order; the same for those sent and not yet answered. */
+  readonly #parsed = new Int32Array(TAGS);
+  #parsedCount = 0;
+  readonly #done = new Int32Array(TAGS);
+  #doneCount = 0;
+  /** Pages handed over by the map in progress, by index of its op. */
+  readonly #pages: (RamWindow | undefined)[] = new Array<undefined>(NETIF_RING_SIZE).fill(undefined);
+  readonly #offsets = new Int32Array(NETIF_RING_SIZE);
+  readonly #pageChanged: PageChanged = (context, window, offset) => {
+    this.#pages[context] = window;
+    this.#offsets[context] = offset;
+  };
+
+  constructor({ ring, grants, sink, arena, counters, credit }: TxQueueOptions) {
+    this.#ring = ring;
+    this.#grants = grants;
+    this.#sink = sink;
+    this.#arena = arena;
+    this.#counters = counters;
+    this.#credit = credit;
+    this.#parser = new TxParser(ring, this.#packets);
+  }
+
+  /** Packets the link has not taken yet. */
+  get inFlight(): number {
+    return this.#packets.used;
+  }
+
+  /** Takes packets off the ring and hands them to the link. Returns how many slots were consumed. */
+  consume(now: number): number {
+    if (this.disabled) return 0;
+    const ring = this.#ring;
+    const start = ring.reqCons;
+    const waiting = ring.available();
+    if (waiting < 0) {
+      this.#fatal(Errno.EINVAL, 'impossible number of requests');
+      return 0;
+    }
+    const prod = (start + waiting) | 0;
+    this.wakeAt = Infinity;
+    this.#maps.count = 0;
+    this.#parsedCount = 0;
+    while (ring.reqCons !== prod && this.#packets.free > 0 && this.#parseOne(prod, now)) {
+      // Every packet leaves the ring in here.
+    }
+    this.#sendParsed();
+    return (ring.reqCons - start) >>> 0;
+  }
+
+  /** The link's answer to a `send`: bytes written with the virtio-net header, or a negative errno. */
+  sent(tag: number, result: number): void {
+    if (result < 0) {
+      this.#counters[Counter.txDropLink]!++;
+    } else {
+      this.#counters[Counter.txPackets]!++;
+      this.#counters[Counter.txBytes]! += this.#packets.total[tag]!;
+    }
+    this.#done[this.#doneCount++] = tag;
+  }
+
+  /** Unpins and answers what the link has taken. Returns true when the guest wants an event. */
+  flush(): boolean {
+    if (this.#doneCount > 0) {
+      const packets = this.#packets;
+      const unmaps = this.#unmaps;
+      unmaps.count = 0;
+      for (let i = 0; i < this.#doneCount; i++) this.#collectHandles(this.#done[i]!);
+      // Before the response is published: a hardened frontend checks that its page is free again (XSA-396).
+      if (unmaps.count > 0) this.#grants.unmap(unmaps);
+      for (let i = 0; i < this.#doneCount; i++) {
+        const tag = this.#done[i]!;
+        if (!this.disabled) this.#respond(tag);
+        packets.give(tag);
+      }
+      this.#doneCount = 0;
+    }
+    return !this.disabled && this.#ring.publish();
+  }
+
+  /** Asks for an event at the next request. False when there is something to do already. */
+  armEvent(): boolean {
+    if (this.disabled) return true;
+    // A packet that waits for credit or for the link is no reason to look at the ring again.
+    if (this.wakeAt !== Infinity || this.#packets.free === 0) return true;
+    return !this.#ring.finalCheck();
+  }
+
+  /** Parses the packet at the head; false ends the batch. */
+  #parseOne(prod: number, now: number): boolean {
+    const ring = this.#ring;
+    const packets = this.#packets;
+    const tag = packets.take();
+    if (!this.#credit.take(this.#parser.first(tag), now)) {
+      packets.give(tag);
+      this.wakeAt = this.#credit.nextAt;
+      this.#counters[Counter.txCreditWaits]!++;
+      return false;
+    }
+    const verdict = this.#parser.rest(tag, (prod - ring.reqCons) >>> 0);
+    if (verdict === TxVerdict.FATAL) {
+      packets.give(tag);
+      this.#fatal(this.#parser.errno, this.#parser.reason);
+      return false;
+    }
+    if (verdict === TxVerdict.PACKET) {
+      this.#counters[Counter.txSlots]! += packets.slots[tag]!;
+      this.#addMaps(tag);
+      this.#parsed[this.#parsedCount++] = tag;
+      return true;
+    }
+    if (verdict === TxVerdict.DROP) {
+      this.#counters[Counter.txDropSlots]!++;
+      this.#answerUnsent(tag, NetifRsp.ERROR);
+      return false;
+    }
+    // Multicast filters are not offered: an ADD is refused, and a DEL of what is not there succeeds (spec C3).
+    this.#answerUnsent(tag, this.#parser.multicast === NetifExtraType.MCAST_ADD ? NetifRsp.ERROR : NetifRsp.OKAY);
+    return true;
+  }
+
+  #answerUnsent(tag: number, status: number): void {
+    const packets = this.#packets;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    for (let i = 0; i < packets.slots[tag]!; i++) {
+      packets.status[first + i] = status;
+      packets.handle[first + i] = INVALID_GRANT_HANDLE;
+    }
+    this.#done[this.#doneCount++] = tag;
+  }
+
+  #addMaps(tag: number): void {
+    const packets = this.#packets;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    for (let i = 0; i < packets.slots[tag]!; i++) {
+      packets.status[first + i] = NetifRsp.OKAY;
+      packets.handle[first + i] = INVALID_GRANT_HANDLE;
+      // An empty slot is answered like any other, and its grant is nobody's business (XSA-448).
+      if (packets.size[first + i] !== 0) this.#maps.add(packets.gref[first + i]!, true, this.#maps.count);
+    }
+  }
+
+  #sendParsed(): void {
+    const maps = this.#maps;
+    if (this.#parsedCount === 0) return;
+    this.#grants.map(maps, this.#pageChanged);
+    for (let i = 0, op = 0; i < this.#parsedCount; i++) {
+      const tag = this.#parsed[i]!;
+      const used = this.#takeMaps(tag, op);
+      if (used < 0) {
+        this.#counters[Counter.txDropGrant]!++;
+        this.#done[this.#doneCount++] = tag;
+        op -= used;
+      } else {
+        // After a fatal slot further on, what came before it was honest, but nothing will be answered.
+        if (this.disabled) this.#done[this.#doneCount++] = tag;
+        else this.#send(tag, op);
+        op += used;
+      }
+    }
+  }
+
+  /** Takes the results of a packet's maps; returns their number, negated if one failed. */
+  #takeMaps(tag: number, op: number): number {
+    const packets = this.#packets;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    let used = 0;
+    let failed = false;
+    for (let i = 0; i < packets.slots[tag]!; i++) {
+      if (packets.size[first + i] === 0) continue;
+      if (this.#maps.status[op + used] === 0) {
+        packets.handle[first + i] = this.#maps.handle[op + used]!;
+      } else {
+        packets.status[first + i] = NetifRsp.ERROR;
+        failed = true;
+      }
+      used++;
+    }
+    return failed ? -used : used;
+  }
+
+  /** Builds the packet's virtio-net header and iovecs, and hands it to the link. */
+  #send(tag: number, firstOp: number): void {
+    const packets = this.#packets;
+    const arena = this.#arena;
+    const at = tag * TAG_BYTES;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    let copied = 0;
+    let iovecs = 1;
+    for (let i = 0, op = firstOp; i < packets.slots[tag]!; i++) {
+      const size = packets.size[first + i]!;
+      if (size === 0) continue;
+      const window = this.#pages[op]!;
+      const from = this.#offsets[op]! + packets.offset[first + i]!;
+      const head = Math.min(size, HEADER_COPY - copied);
+      copyBytes(window.view, from, arena.view, at + FRAME + copied, head);
+      copied += head;
+      if (size > head) putIovec(arena, at + IOVECS, iovecs++, window.hva + from + head, size - head);
+      op++;
+    }
+    if (!this.#writeVnetHeader(tag, at, copied)) {
+      // The wire would have lost it; its grants were in order, so the answer is OKAY.
+      this.#counters[Counter.txDropHeaders]!++;
+      this.#done[this.#doneCount++] = tag;
+      return;
+    }
+    putIovec(arena, at + IOVECS, 0, arena.hva + at, FRAME + copied);
+    this.#sink.send(tag, arena.hva + at + IOVECS, iovecs);
+  }
+
+  #writeVnetHeader(tag: number, at: number, copied: number): boolean {
+    const packets = this.#packets;
+    const { view, u8 } = this.#arena;
+    const gsoType = packets.gsoType[tag]!;
+    const blank = (packets.flags[tag]! & NetTxFlag.csum_blank) !== 0;
+    if (gsoType === NetifGsoType.NONE && !blank) {
+      writePlainHeader(view, at);
+      return true;
+    }
+    const headers = this.#headers;
+    if (!headers.parse(u8, at + FRAME, copied)) return false;
+    if (gsoType === NetifGsoType.NONE) {
+      writeCsumHeader(view, at, headers.transport, headers.csumOffset);
+      return true;
+    }
+    const version = gsoType === NetifGsoType.TCPV4 ? 4 : 6;
+    if (headers.protocol !== Ip.TCP || headers.version !== version) return false;
+    // Some frontends segment but forget to say the checksum is blank; what is in the field is then a whole one.
+    if (!blank) putPseudoHeaderSum(u8, at + FRAME, packets.total[tag]!, headers);
+    const type = version === 4 ? VnetGso.TCPV4 : VnetGso.TCPV6;
+    const size = packets.gsoSize[tag]!;
+    writeGsoHeader(view, at, headers.transport, headers.csumOffset, type, size, headers.end);
+    return true;
+  }
+
+  #collectHandles(tag: number): void {
+    const packets = this.#packets;
+    const unmaps = this.#unmaps;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    for (let i = 0; i < packets.slots[tag]!; i++) {
+      const handle = packets.handle[first + i]!;
+      if (handle === INVALID_GRANT_HANDLE) continue;
+      unmaps.handle[unmaps.count++] = handle;
+      packets.handle[first + i] = INVALID_GRANT_HANDLE;
+    }
+  }
+
+  /** One response per data slot; each extra slot gets an empty one after the first. */
+  #respond(tag: number): void {
+    const packets = this.#packets;
+    const ring = this.#ring;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    for (let i = 0; i < packets.slots[tag]!; i++) {
+      ring.setResponseWord(0, packets.id[first + i]! | (packets.status[first + i]! << 16));
+      ring.pushResponse();
+      if (i > 0) continue;
+      for (let extra = 0; extra < packets.extras[tag]!; extra++) {
+        ring.setResponseWord(0, NetifRsp.NULL << 16);
+        ring.pushResponse();
+      }
+    }
+  }
+
+  #fatal(errno: number, reason: string): void {
+    this.disabled = true;
+    this.errno = errno;
+    this.reason = reason;
+  }
+}
+
+/** A copy without the garbage a `subarray` would leave; at most HEADER_COPY bytes. */
+function copyBytes(from: DataView, at: number, to: DataView, into: number, length: number): void {
+  let i = 0;
+  for (; i + 4 <= length; i += 4) to.setInt32(into + i, from.getInt32(at + i, true), true);
+  for (; i < length; i++) to.setUint8(into + i, from.getUint8(at + i));
+}
