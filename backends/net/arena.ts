@@ -7,7 +7,7 @@ export interface Arena {
   readonly i32: Int32Array;
 }
 
-export function arena(buffer: ArrayBufferLike, hva: number): Arena {
+export function arenaOver(buffer: ArrayBufferLike, hva: number): Arena {
   return { hva, u8: new Uint8Array(buffer), view: new DataView(buffer), i32: new Int32Array(buffer) };
 }
 
@@ -16,6 +16,7 @@ const HIGH = 2 ** 32;
 /** Writes entry `index` of an array of struct iovec that begins at byte `at` (a multiple of 16). */
 export function putIovec({ i32 }: Arena, at: number, index: number, address: number, length: number): void {
   const word = (at >> 2) + index * 4;
+  // Storing a double into an Int32Array keeps its value modulo 2^32: the low word.
   i32[word] = address;
   i32[word + 1] = address / HIGH;
   i32[word + 2] = length;

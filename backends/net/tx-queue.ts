@@ -140,6 +140,20 @@ export class TxQueue {
     return !this.disabled && this.#ring.publish();
   }
 
+  /** Unpins everything without a word to the guest. The link must be done with all frames. */
+  abandon(): void {
+    this.disabled = true;
+    const { handle } = this.#packets;
+    const unmaps = this.#unmaps;
+    unmaps.count = 0;
+    for (let i = 0; i < handle.length; i++) {
+      if (handle[i] === INVALID_GRANT_HANDLE) continue;
+      unmaps.handle[unmaps.count++] = handle[i]!;
+      handle[i] = INVALID_GRANT_HANDLE;
+    }
+    if (unmaps.count > 0) this.#grants.unmap(unmaps);
+  }
+
   /** Asks for an event at the next request. False when there is something to do already. */
   armEvent(): boolean {
     if (this.disabled) return true;

@@ -1,0 +1,102 @@
+/** A connected vif as its worker holds it: ring pages pinned, queues and loop over them. */
+import { Errno } from '../../shim/abi/errno.js';
+import { NETIF_RING_SIZE, NetifRxRequest, NetifTxRequest } from '../../shim/abi/io/netif.js';
+import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
+import { arena as allocate } from '../../shim/io/memory.js';
+import { IoUring } from '../../shim/io/uring.js';
+import { XenError } from '../../shim/observe/errors.js';
+import { BackRing } from '../../shim/ring/back-ring.js';
+import type { RingPage } from '../../shim/ring/back-ring.js';
+import { arenaOver } from './arena.js';
+import type { Arena } from './arena.js';
+import { Control } from './control.js';
+import { Credit } from './credit.js';
+import type { VifConnect } from './messages.js';
+import { RX_ARENA_BYTES, RxQueue } from './rx-queue.js';
+import { TX_ARENA_BYTES, TxQueue } from './tx-queue.js';
+import { UringLink, VifLoop } from './vif-loop.js';
+import type { VifReport } from './vif-loop.js';
+
+/** Entries of one pass: every packet a ring can hold, every read, polls and cancellations. */
+const URING_ENTRIES = 512;
+const URING_COMPLETIONS = 1024;
+
+export interface Connection {
+  readonly loop: VifLoop;
+  readonly tx: TxQueue;
+  readonly rx: RxQueue;
+  /** Gives everything back. The loop must not run any more. */
+  close(): void;
+}
+
+/**
+ * Attaches to a frontend's rings.
+ * @throws XenError when a ring page cannot be mapped (EINVAL) or its indexes cannot be right (EIO)
+ */
+export function openConnection(
+  grants: ForeignGrants,
+  counters: Float64Array,
+  params: VifConnect,
+  report: (report: VifReport) => void,
+  now?: () => number,
+): Connection {
+  const undo: (() => void)[] = [];
+  const close = (): void => {
+    for (const step of undo.splice(0).reverse()) step();
+  };
+  const memory = (bytes: number): Arena => {
+    const { lo, hi, i32, free } = allocate(bytes);
+    undo.push(free);
+    return arenaOver(i32.buffer, hi * 2 ** 32 + (lo >>> 0));
+  };
+  const attach = (name: string, ref: number, slotBytes: number): { ring: BackRing; page: RingPage } => {
+    const page = mapRingPage(grants, name, ref, undo);
+    const ring = new BackRing([page], NETIF_RING_SIZE, slotBytes);
+    if (ring.halted) throw new XenError(Errno.EIO, `${name} ring: more requests than slots`);
+    return { ring, page };
+  };
+  try {
+    const txRing = attach('tx', params.txRef, NetifTxRequest.SIZE);
+    const rxRing = attach('rx', params.rxRef, NetifRxRequest.SIZE);
+    const queue: { tx?: TxQueue } = {};
+    undo.push(() => {
+      queue.tx?.abandon();
+    });
+    // Closed before the pages it might still be writing from are unpinned.
+    const uring = new IoUring(URING_ENTRIES, URING_COMPLETIONS);
+    undo.push(() => {
+      uring.close();
+    });
+    const link = new UringLink(uring, params.linkFd);
+    const credit = new Credit(params.rate, now?.() ?? performance.now());
+    const tx = (queue.tx = new TxQueue({
+      ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
+    }));
+    const rx = new RxQueue({
+      ...rxRing, grants, source: link, arena: memory(RX_ARENA_BYTES), counters,
+      offloads: params.offloads, scatterGather: params.scatterGather, notifies: params.notifies,
+    });
+    const loop = new VifLoop({
+      uring, link, tx, rx, channels: params.channels, control: new Control(params.control), bellFd: params.bellFd,
+      credit, counters, report, ...(now === undefined ? {} : { now }),
+    });
+    return { loop, tx, rx, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function mapRingPage(grants: ForeignGrants, name: string, ref: number, undo: (() => void)[]): RingPage {
+  let page: RingPage | undefined;
+  const handle = grants.mapOne(ref | 0, false, 0, (_, window, offset) => {
+    page = { i32: window.i32, base: offset >>> 2 };
+  });
+  if (handle < 0 || page === undefined) {
+    throw new XenError(Errno.EINVAL, `mapping ${name} ring page, gref ${ref}: grant status ${handle}`);
+  }
+  undo.push(() => {
+    grants.unmapOne(handle);
+  });
+  return page;
+}

@@ -1,0 +1,271 @@
+/**
+ * The event loop of a vif's worker: rings, link and control bell in one io_uring. While there is work it polls; then it
+ * spins for a moment, as long as spinning pays; then it sleeps and costs nothing.
+ */
+import { Doorbell } from '../../shim/io/doorbell.js';
+import { signalEventfd } from '../../shim/io/eventfd.js';
+import { UringOp } from '../../shim/io/uring.js';
+import type { IoUring } from '../../shim/io/uring.js';
+import type { Control } from './control.js';
+import type { Credit } from './credit.js';
+import type { RxQueue, RxSource } from './rx-queue.js';
+import { Counter } from './stats.js';
+import type { TxQueue, TxSink } from './tx-queue.js';
+
+/** Longest spin before sleep, ms. */
+const SPIN_MS = 0.05;
+/** A spin budget below this is no spin. */
+const SPIN_FLOOR_MS = 0.002;
+/** Events without work in a row before the guest's bells are muted, and the longest they stay so (XSA-332). */
+const SPURIOUS_LIMIT = 16;
+const MAX_MUTE_MS = 1000;
+
+/** Which entry a completion belongs to, in the high word of its user data. */
+const Kind = Object.freeze({ TX: 1, RX: 2, LINK: 3, KICK: 4, BELL: 5, CANCEL: 6 });
+
+const POLLIN = 1;
+/** RWF_NOWAIT: a link that is full or empty says so instead of keeping the entry. */
+const RWF_NOWAIT = 8;
+const HIGH = 2 ** 32;
+
+export interface VifChannels {
+  /** Event channels of the two rings; the same ones unless the frontend asked for two. */
+  readonly txKick: number;
+  readonly txCall: number;
+  readonly rxKick: number;
+  readonly rxCall: number;
+}
+
+export type VifReport =
+  /** The guest is there, or has posted no buffers for a minute. */
+  | { readonly kind: 'carrier'; readonly on: boolean }
+  /** The frontend broke the protocol; nothing moves until it reconnects. */
+  | { readonly kind: 'disabled'; readonly reason: string };
+
+/** The link's side of the io_uring: one vectored write or one read per frame. */
+export class UringLink implements TxSink, RxSource {
+  constructor(
+    private readonly uring: IoUring,
+    private readonly fd: number,
+  ) {}
+
+  send(tag: number, address: number, count: number): void {
+    this.uring.push(
+      UringOp.WRITEV, 0, this.fd, -1, -1, address | 0, (address / HIGH) | 0, count, RWF_NOWAIT, tag, Kind.TX,
+    );
+  }
+
+  read(buffer: number, address: number, length: number): void {
+    this.uring.push(
+      UringOp.READ, 0, this.fd, -1, -1, address | 0, (address / HIGH) | 0, length, RWF_NOWAIT, buffer, Kind.RX,
+    );
+  }
+
+  poll(): void {
+    this.uring.push(UringOp.POLL_ADD, 0, this.fd, 0, 0, 0, 0, 0, POLLIN, 0, Kind.LINK);
+  }
+}
+
+export interface VifLoopOptions {
+  readonly uring: IoUring;
+  readonly link: UringLink;
+  readonly tx: TxQueue;
+  readonly rx: RxQueue;
+  readonly channels: VifChannels;
+  readonly control: Control;
+  /** eventfd that says `control` has changed. */
+  readonly bellFd: number;
+  readonly credit: Credit;
+  readonly counters: Float64Array;
+  readonly report: (report: VifReport) => void;
+  readonly now?: () => number;
+}
+
+export class VifLoop {
+  readonly #uring: IoUring;
+  readonly #link: UringLink;
+  readonly #tx: TxQueue;
+  readonly #rx: RxQueue;
+  readonly #channels: VifChannels;
+  readonly #control: Control;
+  readonly #credit: Credit;
+  readonly #counters: Float64Array;
+  readonly #report: (report: VifReport) => void;
+  readonly #now: () => number;
+  readonly #kicks: readonly Doorbell[];
+  readonly #bell: Doorbell;
+
+  #linkPolled = false;
+  #rateGeneration = 0;
+  #carrier = true;
+  #disabled = false;
+  #spin = SPIN_MS;
+  #lastWork = 0;
+  /** The pass looks for work a sleep would have been too early for. */
+  #spinning = false;
+  #kicked = false;
+  #spurious = 0;
+  #mutedUntil = -Infinity;
+
+  constructor(options: VifLoopOptions) {
+    this.#uring = options.uring;
+    this.#link = options.link;
+    this.#tx = options.tx;
+    this.#rx = options.rx;
+    this.#channels = options.channels;
+    this.#control = options.control;
+    this.#credit = options.credit;
+    this.#counters = options.counters;
+    this.#report = options.report;
+    this.#now = options.now ?? (() => performance.now());
+    const { txKick, rxKick } = options.channels;
+    const fds = txKick === rxKick ? [txKick] : [txKick, rxKick];
+    this.#kicks = fds.map((fd, i) => new Doorbell(options.uring, fd, i, Kind.KICK));
+    this.#bell = new Doorbell(options.uring, options.bellFd, 0, Kind.BELL);
+  }
+
+  /** Runs until `control` says stop. */
+  run(): void {
+    while (!this.#control.stopping) this.turn();
+  }
+
+  /** One pass, and the spin or sleep after it if there was nothing to do. */
+  turn(): void {
+    const now = this.#now();
+    if (this.pass(now)) {
+      if (this.#spinning) this.#spin = SPIN_MS;
+      this.#spinning = false;
+      this.#lastWork = now;
+      return;
+    }
+    if (!this.#disabled && now - this.#lastWork < this.#spin) {
+      this.#spinning = true;
+      return;
+    }
+    if (this.#spinning) {
+      this.#spinning = false;
+      this.#spin = this.#spin > SPIN_FLOOR_MS ? this.#spin / 2 : 0;
+    }
+    this.#sleep(now);
+  }
+
+  /** Moves what there is to move; never waits. True if anything moved. */
+  pass(now: number): boolean {
+    this.#takeRate(now);
+    const consumed = this.#tx.consume(now);
+    this.#rx.fill(now);
+    if (this.#rx.linkEmpty && !this.#linkPolled && !this.#disabled) {
+      this.#link.poll();
+      this.#linkPolled = true;
+    }
+    this.#uring.enter(0, -1);
+    const completed = this.#reap(now);
+    const delivered = this.#rx.deliver(now);
+    this.#publish();
+    this.#watchHealth();
+    const worked = consumed + completed + delivered > 0;
+    this.#judgeKicks(worked, now);
+    return worked;
+  }
+
+  #takeRate(now: number): void {
+    const generation = this.#control.rateGeneration;
+    if (generation === this.#rateGeneration) return;
+    this.#rateGeneration = generation;
+    this.#credit.limit(this.#control.rate, now);
+  }
+
+  #publish(): void {
+    const tx = this.#tx.flush();
+    const rx = this.#rx.flush();
+    const { txCall, rxCall } = this.#channels;
+    if (tx || (rx && rxCall === txCall)) signalEventfd(txCall);
+    if (rx && rxCall !== txCall) signalEventfd(rxCall);
+  }
+
+  /** Takes completions; returns how many were packets. */
+  #reap(now: number): number {
+    const uring = this.#uring;
+    const count = uring.completions();
+    let moved = 0;
+    for (let i = 0; i < count; i++) {
+      const tag = uring.userLo(i);
+      const result = uring.result(i);
+      switch (uring.userHi(i)) {
+        case Kind.TX:
+          this.#tx.sent(tag, result);
+          moved++;
+          break;
+        case Kind.RX:
+          this.#rx.received(tag, result, now);
+          if (result >= 0) moved++;
+          break;
+        case Kind.LINK:
+          this.#linkPolled = false;
+          this.#rx.readable();
+          break;
+        case Kind.KICK:
+          if (this.#kicks[tag]!.completed(uring.flags(i), result)) this.#kicked = true;
+          break;
+        case Kind.BELL:
+          this.#bell.completed(uring.flags(i), result);
+          break;
+      }
+    }
+    if (count > 0) uring.consume(count);
+    return moved;
+  }
+
+  #watchHealth(): void {
+    if (this.#disabled) return;
+    if (this.#tx.disabled || this.#rx.disabled) {
+      // One broken ring takes the other along: the vif is one device.
+      const reason = this.#tx.disabled ? this.#tx.reason : this.#rx.reason;
+      this.#disabled = this.#tx.disabled = this.#rx.disabled = true;
+      this.#carrier = false;
+      this.#mute();
+      this.#report({ kind: 'disabled', reason });
+      return;
+    }
+    const carrier = !this.#rx.stalled;
+    if (carrier === this.#carrier) return;
+    this.#carrier = carrier;
+    this.#report({ kind: 'carrier', on: carrier });
+  }
+
+  /** A guest that rings without cause is listened to less and less; other vifs have threads of their own. */
+  #judgeKicks(worked: boolean, now: number): void {
+    if (worked) this.#spurious = 0;
+    if (!this.#kicked) return;
+    this.#kicked = false;
+    if (worked) return;
+    this.#counters[Counter.spuriousEvents]!++;
+    this.#spurious++;
+    const excess = this.#spurious - SPURIOUS_LIMIT;
+    if (excess < 0) return;
+    this.#mutedUntil = now + Math.min(2 ** excess, MAX_MUTE_MS);
+    this.#mute();
+  }
+
+  #mute(): void {
+    for (const kick of this.#kicks) kick.cancel(0, Kind.CANCEL);
+  }
+
+  #sleep(now: number): void {
+    this.#rx.tick(now);
+    this.#watchHealth();
+    const muted = this.#disabled || now < this.#mutedUntil;
+    if (!muted) for (const kick of this.#kicks) kick.arm();
+    this.#bell.arm();
+    if (this.#control.stopping || this.#control.rateGeneration !== this.#rateGeneration) return;
+    // Both rings are asked, even if the first already has work: an event asked for needlessly does no harm.
+    const txQuiet = this.#tx.armEvent();
+    const rxQuiet = this.#rx.armEvent();
+    if (!(txQuiet && rxQuiet)) return;
+    let wakeAt = this.#disabled ? Infinity : Math.min(this.#tx.wakeAt, this.#rx.wakeAt);
+    if (muted && !this.#disabled) wakeAt = Math.min(wakeAt, this.#mutedUntil);
+    const wait = wakeAt - this.#now();
+    if (wait <= 0) return;
+    this.#uring.enter(1, wait === Infinity ? -1 : Math.ceil(wait * 1000));
+  }
+}
