@@ -1,11 +1,28 @@
 /** The ioctls of linux/if_tun.h and linux/sockios.h a tap needs. Cold: called when a vif comes and goes. */
-import ffi from 'ffi-napi';
 import { closeSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
-const libc = ffi.Library(null, {
-  ioctl: ['int', ['int', 'ulong', 'pointer']],
-  socket: ['int', ['int', 'int', 'int']],
-});
+const require = createRequire(import.meta.url);
+
+/**
+ * libc through ffi-napi, loaded with the first tap: a thread that has loaded ffi-napi brings the process down when it
+ * ends, so only the main thread may get here, and a process without taps does without.
+ */
+function bind() {
+  const ffi = require('ffi-napi') as typeof import('ffi-napi');
+  return {
+    errno: () => ffi.errno(),
+    ...ffi.Library(null, {
+      ioctl: ['int', ['int', 'ulong', 'pointer']],
+      socket: ['int', ['int', 'int', 'int']],
+    }),
+    /** The same function for the requests that take their argument by value, where the pointer would be. */
+    byValue: ffi.Library(null, { ioctl: ['int', ['int', 'ulong', 'ulong']] }),
+  };
+}
+
+let bound: ReturnType<typeof bind> | undefined;
+const libc = (): ReturnType<typeof bind> => (bound ??= bind());
 
 export const IFNAMSIZ = 16;
 /** sizeof(struct ifreq) */
@@ -32,7 +49,7 @@ const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 
 /** 0, or a negative Linux errno. */
 function ioctl(fd: number, request: number, argument: Buffer): number {
-  return libc.ioctl(fd, request, argument) < 0 ? -ffi.errno() : 0;
+  return libc().ioctl(fd, request, argument) < 0 ? -libc().errno() : 0;
 }
 
 function ifreq(name: string): Buffer {
@@ -59,10 +76,8 @@ export const setCarrier = (fd: number, on: boolean): number => ioctl(fd, TUNSETC
 
 /** TUNSETOFFLOAD takes its argument by value, where the pointer would be. */
 export function setOffload(fd: number, bits: number): number {
-  return byValue.ioctl(fd, TUNSETOFFLOAD, bits) < 0 ? -ffi.errno() : 0;
+  return libc().byValue.ioctl(fd, TUNSETOFFLOAD, bits) < 0 ? -libc().errno() : 0;
 }
-
-const byValue = ffi.Library(null, { ioctl: ['int', ['int', 'ulong', 'ulong']] });
 
 /** What the tun driver of this host can do (IFF_*), or a negative errno. */
 export function getFeatures(fd: number): number {
@@ -73,8 +88,8 @@ export function getFeatures(fd: number): number {
 
 /** Runs `body` with a socket in this process's network namespace; a negative errno if there cannot be one. */
 function withSocket(body: (fd: number) => number): number {
-  const fd = libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
-  if (fd < 0) return -ffi.errno();
+  const fd = libc().socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
+  if (fd < 0) return -libc().errno();
   try {
     return body(fd);
   } finally {

@@ -11,7 +11,7 @@ import type { BackRing } from '../../shim/ring/back-ring.js';
 import { putIovec } from './arena.js';
 import type { Arena } from './arena.js';
 import { putPseudoHeaderSum } from './checksum.js';
-import { Credit } from './credit.js';
+import type { Credit } from './credit.js';
 import { HEADER_COPY, Ip, TransportHeaders } from './headers.js';
 import { Counter } from './stats.js';
 import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, TxPackets } from './tx-packets.js';
