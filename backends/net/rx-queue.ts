@@ -194,6 +194,7 @@ export class RxQueue {
         break;
       }
       this.#lacking = 0;
+      this.stalled = false;
       posted -= needs;
       this.#copyOut(buffer);
       this.#drop();

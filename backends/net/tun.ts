@@ -1,4 +1,5 @@
 /** The ioctls of linux/if_tun.h and linux/sockios.h a tap needs. Cold: called when a vif comes and goes. */
+import type * as Ffi from 'ffi-napi';
 import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
@@ -9,7 +10,7 @@ const require = createRequire(import.meta.url);
  * ends, so only the main thread may get here, and a process without taps does without.
  */
 function bind() {
-  const ffi = require('ffi-napi') as typeof import('ffi-napi');
+  const ffi = require('ffi-napi') as typeof Ffi;
   return {
     errno: () => ffi.errno(),
     ...ffi.Library(null, {

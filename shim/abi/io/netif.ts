@@ -1,4 +1,5 @@
 /** Network rings (public/io/netif.h): layouts of slots and the values their fields take. Both ABIs are the same. */
+import { constants } from '../constants.js';
 import { bytes, s16, struct, u16, u32, u8 } from '../struct.js';
 
 const header = 'io/netif.h';
@@ -70,26 +71,32 @@ export const NetifCtrlResponse = struct(
 /** Slots of a one-page transmit or receive ring. */
 export const NETIF_RING_SIZE = 256;
 
-/** NETTXF_*: flags of a transmit slot. */
-export const NetTxFlag = Object.freeze({ csum_blank: 1, data_validated: 2, more_data: 4, extra_info: 8 });
+/** Flags of a transmit slot. */
+export const NetTxFlag = constants(
+  header,
+  { csum_blank: 1, data_validated: 2, more_data: 4, extra_info: 8 },
+  'NETTXF_',
+);
 
-/** NETRXF_*: flags of a receive slot. The lowest two bits are the other way round than on transmit. */
-export const NetRxFlag = Object.freeze({
-  data_validated: 1,
-  csum_blank: 2,
-  more_data: 4,
-  extra_info: 8,
-  gso_prefix: 16,
+/** Flags of a receive slot. The lowest two bits are the other way round than on transmit. */
+export const NetRxFlag = constants(
+  header,
+  { data_validated: 1, csum_blank: 2, more_data: 4, extra_info: 8, gso_prefix: 16 },
+  'NETRXF_',
+);
+
+/** Types of an extra slot. */
+export const NetifExtraType = Object.freeze({
+  ...constants(header, { NONE: 0, GSO: 1, MCAST_ADD: 2, MCAST_DEL: 3, HASH: 4 }, 'XEN_NETIF_EXTRA_TYPE_'),
+  // Newer than many copies of the header, which end at HASH.
+  XDP: 5,
+  MAX: 6,
 });
 
-/** XEN_NETIF_EXTRA_TYPE_*; XDP is newer than many copies of the header. */
-export const NetifExtraType = Object.freeze({ NONE: 0, GSO: 1, MCAST_ADD: 2, MCAST_DEL: 3, HASH: 4, XDP: 5, MAX: 6 });
+/** Says that another extra slot follows. */
+export const NETIF_EXTRA_FLAG_MORE = constants(header, { MORE: 1 }, 'XEN_NETIF_EXTRA_FLAG_').MORE;
 
-/** XEN_NETIF_EXTRA_FLAG_MORE. */
-export const NETIF_EXTRA_FLAG_MORE = 1;
+export const NetifGsoType = constants(header, { NONE: 0, TCPV4: 1, TCPV6: 2 }, 'XEN_NETIF_GSO_TYPE_');
 
-/** XEN_NETIF_GSO_TYPE_*. */
-export const NetifGsoType = Object.freeze({ NONE: 0, TCPV4: 1, TCPV6: 2 });
-
-/** NETIF_RSP_*. */
-export const NetifRsp = Object.freeze({ DROPPED: -2, ERROR: -1, OKAY: 0, NULL: 1 });
+/** Status of a response. */
+export const NetifRsp = constants(header, { DROPPED: -2, ERROR: -1, OKAY: 0, NULL: 1 }, 'NETIF_RSP_');

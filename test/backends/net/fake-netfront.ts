@@ -268,6 +268,11 @@ export class FakeNetfront {
     return found;
   }
 
+  /** Events the backend has raised since the last call. */
+  rung(): number {
+    return native.eventfdDrain(this.callFd);
+  }
+
   close(): void {
     this.guest.detach();
     for (const fd of [this.handles.own.fd, this.handles.ram[0]!.fd, this.kickFd, this.callFd]) native.closeFd(fd);

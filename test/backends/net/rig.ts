@@ -1,5 +1,4 @@
 /** A connected vif without a worker: queues and loop of the product, a fake frontend, and a socket pair as the link. */
-import { writeSync } from 'node:fs';
 import { native } from '../../../kvm/native.js';
 import { openConnection } from '../../../backends/net/connection.js';
 import type { Connection } from '../../../backends/net/connection.js';
@@ -34,6 +33,16 @@ export interface LinkFrame {
   readonly frame: Uint8Array;
 }
 
+/** The virtio-net header's fields a test sets. */
+export interface VnetFields {
+  readonly flags?: number;
+  readonly gsoType?: number;
+  readonly gsoSize?: number;
+  /** Where the checksum starts, and where its field is from there. */
+  readonly start?: number;
+  readonly offset?: number;
+}
+
 /** The host's end of a link: a SOCK_SEQPACKET socket keeps frames apart as a tap does. */
 export class WireEnd {
   readonly #uring = new IoUring(8, 16);
@@ -44,10 +53,7 @@ export class WireEnd {
   /** The next frame the vif has sent, or undefined. */
   receive(): LinkFrame | undefined {
     const { lo, hi, i32 } = this.#buffer;
-    this.#uring.push(UringOp.READ, 0, this.fd, -1, -1, lo, hi, MESSAGE_BYTES, RWF_NOWAIT, 0, 0);
-    this.#uring.enter(1, -1);
-    const length = this.#uring.result(0);
-    this.#uring.consume(1);
+    const length = this.#move(UringOp.READ, lo, hi, MESSAGE_BYTES);
     if (length < 0) return undefined;
     const buffer = new Uint8Array(i32.buffer).slice(0, length);
     return {
@@ -56,16 +62,25 @@ export class WireEnd {
     };
   }
 
-  /** Sends a frame to the vif. */
-  send(frame: Uint8Array, header: { flags?: number; gsoType?: number; gsoSize?: number; start?: number; offset?: number } = {}): void {
-    const message = Buffer.alloc(VNET + frame.length);
+  /** Sends a frame to the vif; false if the link is full. */
+  send(frame: Uint8Array, header: VnetFields = {}): boolean {
+    const { lo, hi, i32 } = this.#buffer;
+    const message = Buffer.from(i32.buffer, 0, VNET + frame.length).fill(0, 0, VNET);
     message.set(frame, VNET);
     message[0] = header.flags ?? 0;
     message[1] = header.gsoType ?? 0;
     message.writeUInt16LE(header.gsoSize ?? 0, 4);
     message.writeUInt16LE(header.start ?? 0, 6);
     message.writeUInt16LE(header.offset ?? 0, 8);
-    writeSync(this.fd, message);
+    return this.#move(UringOp.WRITE, lo, hi, message.length) >= 0;
+  }
+
+  #move(opcode: number, lo: number, hi: number, length: number): number {
+    this.#uring.push(opcode, 0, this.fd, -1, -1, lo, hi, length, RWF_NOWAIT, 0, 0);
+    this.#uring.enter(1, -1);
+    const result = this.#uring.result(0);
+    this.#uring.consume(1);
+    return result;
   }
 
   close(): void {
@@ -150,5 +165,15 @@ export class Rig {
     this.wire.close();
     for (const fd of this.#fds) native.closeFd(fd);
     if (this.#ownFront) this.front.close();
+  }
+}
+
+/** Runs `body` with a connected vif, and takes it down whatever happens. */
+export function rigged(body: (rig: Rig) => void, options?: RigOptions): void {
+  const rig = new Rig(options);
+  try {
+    body(rig);
+  } finally {
+    rig.close();
   }
 }
