@@ -105,7 +105,7 @@ export class TxParser {
     let count = 0;
     let flags: number;
     do {
-      if (count >= available) return this.#fatal(Errno.EBADR, 'missing extra info'), -1;
+      if (count >= available) return this.#fatal(Errno.EINVAL, 'missing extra info'), -1;
       this.#ring.copyRequest(0, 2, slot, 0);
       this.#ring.consume();
       const low = slot[0]!;
