@@ -7,7 +7,8 @@ export function parseOptions<T extends ParseArgsConfig>(command: string, config:
   try {
     return parseArgs(config);
   } catch (error) {
-    const [reason] = (error as Error).message.split('. ');
+    // The first sentence says what is wrong; what follows is advice over several lines.
+    const [reason] = (error as Error).message.split(/\.\s/);
     throw new OperatorError('USAGE', reason!, `see \`xenshim ${command} --help\``);
   }
 }

@@ -31,9 +31,16 @@ export function runDir(name: string): RunDir {
   };
 }
 
+/** Longest path of a unix socket, bytes: sun_path of unix(7) without its NUL. */
+const MAX_SOCKET_PATH = 107;
+
 /** Makes the folder, for the owner alone. @throws OperatorError */
 export function makeRunDir(name: string): RunDir {
   const dir = runDir(name);
+  if ([dir.control, dir.xenstore, dir.console].some((path) => Buffer.byteLength(path) > MAX_SOCKET_PATH)) {
+    throw new OperatorError('RUN_DIR', `${dir.path} is too long a path for the sockets in it`,
+      'use a shorter --name, or set XENSHIM_RUNDIR to a shorter folder');
+  }
   try {
     mkdirSync(dir.path, { recursive: true, mode: 0o700 });
   } catch (error) {

@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { OperatorError } from '../../shim/observe/errors.js';
 import { runDir, runningNames } from '../run-dir.js';
 import { Deframer, frame } from './frames.js';
-import type { ControlAnswer } from './server.js';
+import type { ControlAnswer, ControlRequest } from './server.js';
 
 /** Whether somebody listens on a unix socket. */
 export function reachable(path: string): Promise<boolean> {
@@ -17,22 +17,39 @@ export function reachable(path: string): Promise<boolean> {
   });
 }
 
-/** @throws OperatorError NO_GUEST, or what the other side says */
+const isAnswer = (message: unknown): message is ControlAnswer =>
+  typeof message === 'object' && message !== null && 'ok' in message && typeof message.ok === 'boolean';
+
+/** @throws OperatorError NO_GUEST, NO_PERMISSION, NO_ANSWER, or what the other side says */
 export async function ask(name: string, command: string, args: Record<string, unknown> = {}): Promise<unknown> {
   const answer = await new Promise<ControlAnswer>((resolve, reject) => {
     const deframer = new Deframer();
     const socket = connect(runDir(name).control);
-    socket.once('error', () => {
+    let connected = false;
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      // What fails later is the guest's end, and 'close' reports it.
+      if (connected) return;
+      if (error.code === 'EACCES') {
+        reject(new OperatorError('NO_PERMISSION', `the guest '${name}' is somebody else's`, 'become its owner, or root'));
+        return;
+      }
       const names = runningNames();
       reject(new OperatorError('NO_GUEST', `no guest named '${name}' is running`,
         names.length > 0 ? `running: ${names.join(', ')}` : 'start one with `xenshim run`'));
     });
-    socket.once('connect', () => socket.write(frame({ command, args })));
+    socket.once('connect', () => {
+      connected = true;
+      socket.write(frame({ command, args } satisfies ControlRequest));
+    });
     socket.on('data', (chunk: Buffer) => {
-      const [message] = deframer.push(chunk);
-      if (message === undefined) return;
-      resolve(message as ControlAnswer);
-      socket.end();
+      try {
+        const [message] = deframer.push(chunk);
+        if (message === undefined) return;
+        if (isAnswer(message)) resolve(message);
+        socket.end();
+      } catch {
+        socket.destroy();
+      }
     });
     socket.once('close', () =>
       reject(new OperatorError('NO_ANSWER', `the guest '${name}' ended without an answer`, 'see its log')));

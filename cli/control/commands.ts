@@ -31,7 +31,12 @@ export async function list(argv: readonly string[]): Promise<number> {
   const guests: GuestStatus[] = [];
   for (const name of runningNames()) {
     if (!(await reachable(runDir(name).control))) continue;
-    guests.push((await ask(name, 'status')) as GuestStatus);
+    try {
+      guests.push((await ask(name, 'status')) as GuestStatus);
+    } catch (error) {
+      // It may have ended since.
+      if (await reachable(runDir(name).control)) throw error;
+    }
   }
   if (values.json) {
     process.stdout.write(`${JSON.stringify(guests)}\n`);
@@ -48,25 +53,31 @@ export async function list(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-async function request(command: 'shutdown' | 'reboot', argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parseOptions(command, {
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      wait: { type: 'boolean', short: 'w', default: false },
-      timeout: { type: 'string', default: '120' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(`usage: xenshim ${command} [--wait] [--timeout SECONDS] NAME\n`);
-    return 0;
-  }
+const help = { type: 'boolean', default: false } as const;
+
+function oneName(command: string, positionals: readonly string[]): string {
   const [name] = positionals;
   if (name === undefined || positionals.length !== 1) {
     throw new OperatorError('USAGE', `${command} takes the name of one guest`, 'see `xenshim list`');
   }
-  await ask(name, command);
+  return name;
+}
+
+export async function shutdown(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseOptions('shutdown', {
+    args: [...argv],
+    allowPositionals: true,
+    options: { wait: { type: 'boolean', short: 'w', default: false }, timeout: { type: 'string', default: '120' }, help },
+  });
+  if (values.help) {
+    process.stdout.write('usage: xenshim shutdown [--wait] [--timeout SECONDS] NAME\n');
+    return 0;
+  }
+  const name = oneName('shutdown', positionals);
+  if (!/^\d+(\.\d+)?$/.test(values.timeout)) {
+    throw new OperatorError('USAGE', `--timeout cannot be '${values.timeout}'`, 'use a number of seconds');
+  }
+  await ask(name, 'shutdown');
   if (!values.wait) return 0;
   const until = Date.now() + Number(values.timeout) * 1000;
   while (await reachable(runDir(name).control)) {
@@ -79,5 +90,13 @@ async function request(command: 'shutdown' | 'reboot', argv: readonly string[]):
   return 0;
 }
 
-export const shutdown = (argv: readonly string[]): Promise<number> => request('shutdown', argv);
-export const reboot = (argv: readonly string[]): Promise<number> => request('reboot', argv);
+/** There is no waiting here: a guest that reboots stays where it is. */
+export async function reboot(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseOptions('reboot', { args: [...argv], allowPositionals: true, options: { help } });
+  if (values.help) {
+    process.stdout.write('usage: xenshim reboot NAME\n');
+    return 0;
+  }
+  await ask(oneName('reboot', positionals), 'reboot');
+  return 0;
+}

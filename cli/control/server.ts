@@ -7,7 +7,7 @@ import { reachable } from './client.js';
 
 export interface ControlRequest {
   readonly command: string;
-  readonly args: Readonly<Record<string, unknown>>;
+  readonly args?: Readonly<Record<string, unknown>>;
 }
 
 /** What a command answers; an OperatorError it throws reaches the client as such. */
@@ -17,14 +17,20 @@ export type ControlAnswer =
   | { readonly ok: true; readonly value: unknown }
   | { readonly ok: false; readonly code: string; readonly message: string; readonly remedy: string };
 
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
 async function answer(handlers: ControlHandlers, message: unknown): Promise<ControlAnswer> {
-  const { command, args } = message as Partial<ControlRequest>;
+  const { command, args = {} } = isRecord(message) ? message : {};
+  if (!isRecord(args)) {
+    return { ok: false, code: 'BAD_REQUEST', message: 'the arguments have no names', remedy: 'send them as a map' };
+  }
   const handler = typeof command === 'string' && Object.hasOwn(handlers, command) ? handlers[command] : undefined;
   if (handler === undefined) {
     return { ok: false, code: 'UNKNOWN_COMMAND', message: 'the guest does not know this command', remedy: 'use the xenshim that started it' };
   }
   try {
-    return { ok: true, value: await handler(args ?? {}) };
+    return { ok: true, value: await handler(args) };
   } catch (error) {
     if (error instanceof OperatorError) {
       return { ok: false, code: error.code, message: error.message, remedy: error.remedy };

@@ -23,7 +23,8 @@ export async function xenstore(argv: readonly string[]): Promise<number> {
   }
   const [name, verb, path, value] = positionals;
   const wanted: Readonly<Record<string, readonly number[]>> = { ls: [2, 3], read: [3], write: [4], rm: [3] };
-  if (name === undefined || verb === undefined || !(wanted[verb]?.includes(positionals.length) ?? false)) {
+  if (name === undefined || verb === undefined || !Object.hasOwn(wanted, verb)
+    || !wanted[verb]!.includes(positionals.length)) {
     throw new OperatorError('USAGE', 'xenstore takes a guest, a verb and a path', 'see `xenshim xenstore --help`');
   }
   const answer = await ask(name, `xenstore-${verb}`, { path: path ?? '/', value });

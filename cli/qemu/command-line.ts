@@ -1,82 +1,91 @@
 /** What a QEMU command line says about memory and accelerator, and what has to be added to it. Pure. */
 import { OperatorError } from '../../shim/observe/errors.js';
+import { isOn, keyValues, memorySize } from './option-values.js';
 
-const UNITS: Readonly<Record<string, number>> = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
-
-/** A size as QEMU's -m takes it (MiB unless it has a suffix), in bytes; undefined if it is not one. */
-export function memorySize(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)([bkmgt])?$/i.exec(text);
-  if (match === null) return undefined;
-  const unit = UNITS[(match[2] ?? 'm').toLowerCase()]!;
-  return Math.floor(Number(match[1]) * unit);
-}
-
-/** `a,b=1,c=2` as QEMU reads it: `,,` is a comma; a first word without `=` goes under `implied`. */
-export function keyValues(text: string, implied: string): Map<string, string> {
-  const pairs = new Map<string, string>();
-  const words = text.replaceAll(',,', '\0').split(',').map((word) => word.replaceAll('\0', ','));
-  words.forEach((word, i) => {
-    const equals = word.indexOf('=');
-    if (equals >= 0) pairs.set(word.slice(0, equals), word.slice(equals + 1));
-    else if (i === 0) pairs.set(implied, word);
-    else pairs.set(word, 'on');
-  });
-  return pairs;
-}
+/** RAM of a machine without -m: what pc and q35 have. */
+const DEFAULT_MEMORY = 128 * 2 ** 20;
+/** QEMU rounds RAM up to this, and a memory backend must have the rounded size. */
+const MEMORY_ALIGN = 8192;
 
 interface Given {
   machine: Map<string, string>;
   accelerators: Map<string, string>[];
+  /** By id. */
   objects: Map<string, Map<string, string>>;
-  memdevs: string[];
+  /** Memory backends of the NUMA nodes: all of the RAM the machine starts with. */
+  nodes: string[];
+  /** Memory backends of DIMMs and the like: RAM besides that. */
+  dimms: string[];
+  smp: Map<string, string>;
   /** Bytes. */
   memory: number;
   memPath: boolean;
 }
 
-/** Options may be written with one dash or two. */
+/** Options may be written with one dash or two; of a key given twice the last counts. */
 function read(argv: readonly string[]): Given {
   const given: Given = {
-    machine: new Map(), accelerators: [], objects: new Map(), memdevs: [], memory: 128 * 2 ** 20, memPath: false,
+    machine: new Map(), accelerators: [], objects: new Map(), nodes: [], dimms: [], smp: new Map(),
+    memory: DEFAULT_MEMORY, memPath: false,
   };
-  for (let i = 0; i < argv.length; i++) {
-    const option = /^--?([a-zA-Z][\w-]*)$/.exec(argv[i]!)?.[1];
-    if (option === undefined) continue;
-    const value = argv[i + 1] ?? '';
-    switch (option) {
-      case 'm': {
-        const size = memorySize(keyValues(value, 'size').get('size') ?? '');
-        if (size !== undefined) given.memory = size;
-        break;
-      }
-      case 'machine':
-      case 'M':
-        for (const [key, text] of keyValues(value, 'type')) given.machine.set(key, text);
-        break;
-      case 'accel':
-        given.accelerators.push(keyValues(value, 'accel'));
-        break;
-      case 'enable-kvm':
-        given.accelerators.push(new Map([['accel', 'kvm']]));
-        break;
-      case 'object': {
-        const object = keyValues(value, 'qom-type');
-        given.objects.set(object.get('id') ?? '', object);
-        break;
-      }
-      case 'numa': {
-        const memdev = keyValues(value, 'type').get('memdev');
-        if (memdev !== undefined) given.memdevs.push(memdev);
-        break;
-      }
-      case 'mem-path':
-        given.memPath = true;
-        break;
-      default:
-        break;
-    }
-  }
+  argv.forEach((argument, i) => {
+    const option = /^--?([a-zA-Z][\w-]*)$/.exec(argument)?.[1];
+    if (option !== undefined) readOption(given, option, argv[i + 1] ?? '');
+  });
   return given;
+}
+
+function readOption(given: Given, option: string, value: string): void {
+  switch (option) {
+    case 'm':
+      given.memory = ramSize(keyValues(value, 'size').get('size')) ?? given.memory;
+      break;
+    case 'machine':
+    case 'M':
+      for (const [key, text] of keyValues(value, 'type')) given.machine.set(key, text);
+      break;
+    case 'accel':
+      given.accelerators.push(keyValues(value, 'accel'));
+      break;
+    case 'enable-kvm':
+      given.accelerators.push(new Map([['accel', 'kvm']]));
+      break;
+    case 'object': {
+      const object = keyValues(value, 'qom-type');
+      given.objects.set(object.get('id') ?? '', object);
+      break;
+    }
+    case 'numa': {
+      const memdev = keyValues(value, 'type').get('memdev');
+      if (memdev !== undefined) given.nodes.push(memdev);
+      break;
+    }
+    case 'device': {
+      const device = keyValues(value, 'driver');
+      const memdev = device.get('memdev');
+      if (memdev !== undefined && /^(pc-dimm|virtio-mem)/.test(device.get('driver') ?? '')) given.dimms.push(memdev);
+      break;
+    }
+    case 'smp':
+      for (const [key, text] of keyValues(value, 'cpus')) given.smp.set(key, text);
+      break;
+    case 'mem-path':
+      given.memPath = true;
+      break;
+    default:
+      break;
+  }
+}
+
+/** -m's size in bytes; undefined when -m only gives slots and maxmem. */
+function ramSize(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const size = memorySize(text);
+  if (size === undefined || size === 0) {
+    throw new OperatorError('MEMORY_SIZE', `the QEMU command has -m '${text}', which is no size`,
+      'write a number of MiB, or one with a suffix such as 4G');
+  }
+  return Math.ceil(size / MEMORY_ALIGN) * MEMORY_ALIGN;
 }
 
 function checkAccelerator(given: Given): string[] {
@@ -97,16 +106,20 @@ function checkAccelerator(given: Given): string[] {
   return [];
 }
 
+/** Backends whose memory is a file that QEMU maps shared unless told otherwise. */
+const SHARED_BY_DEFAULT = new Set(['memory-backend-memfd', 'memory-backend-shm']);
+
 function checkShared(given: Given, id: string): void {
   const backend = given.objects.get(id);
   if (backend === undefined) {
     throw new OperatorError('MEMORY_BACKEND', `the QEMU command names memory backend '${id}' but has no such object`,
       `add -object memory-backend-memfd,id=${id},share=on,size=…`);
   }
-  const type = backend.get('qom-type');
-  const shared = backend.get('share') ?? (type === 'memory-backend-memfd' ? 'on' : 'off');
-  if (type === 'memory-backend-ram' || !['on', 'yes', 'true', 'y'].includes(shared)) {
-    throw new OperatorError('MEMORY_NOT_SHARED', `guest RAM in '${id}' (${type ?? 'no type'}) cannot be shared`,
+  const type = backend.get('qom-type') ?? 'no type';
+  const shared = backend.get('share') ?? (SHARED_BY_DEFAULT.has(type) ? 'on' : 'off');
+  // memory-backend-ram has no file, not even with share=on, before QEMU 10.
+  if (type === 'memory-backend-ram' || !isOn(shared)) {
+    throw new OperatorError('MEMORY_NOT_SHARED', `guest RAM in '${id}' (${type}) cannot be shared`,
       'use memory-backend-memfd with share=on, or leave it out and xenshim adds one');
   }
 }
@@ -118,13 +131,10 @@ function checkShared(given: Given, id: string): void {
 export function additions(argv: readonly string[]): string[] {
   const given = read(argv);
   const added = checkAccelerator(given);
-  const backends = [...given.memdevs];
   const named = given.machine.get('memory-backend');
-  if (named !== undefined) backends.push(named);
-  if (backends.length > 0) {
-    for (const id of backends) checkShared(given, id);
-    return added;
-  }
+  const backends = named === undefined ? given.nodes : [named, ...given.nodes];
+  for (const id of [...backends, ...given.dimms]) checkShared(given, id);
+  if (backends.length > 0) return added;
   if (given.memPath) {
     throw new OperatorError('MEM_PATH', '-mem-path makes guest RAM that cannot be shared',
       'use -object memory-backend-file,id=ram,mem-path=…,share=on,size=… with -machine memory-backend=ram');
@@ -134,23 +144,22 @@ export function additions(argv: readonly string[]): string[] {
   return added;
 }
 
+/** From the outermost to the innermost; what is not given is one. */
+const TOPOLOGY = ['sockets', 'dies', 'clusters', 'modules', 'cores', 'threads'];
+
 /** The bytes of RAM the command gives the guest, and how many vCPUs it starts with. */
 export function guestSize(argv: readonly string[]): { memory: number; vcpus: number } {
-  const given = read(argv);
-  let vcpus = 1;
-  argv.forEach((argument, i) => {
-    if (!/^--?smp$/.test(argument)) return;
-    const smp = keyValues(argv[i + 1] ?? '', 'cpus');
-    const cpus = Number(smp.get('cpus') ?? NaN);
-    const product = ['sockets', 'dies', 'clusters', 'cores', 'threads'].reduce(
-      (total, key) => total * Number(smp.get(key) ?? 1), 1);
-    vcpus = Number.isInteger(cpus) && cpus > 0 ? cpus : product;
-  });
-  return { memory: given.memory, vcpus };
+  const { memory, smp } = read(argv);
+  const number = (key: string): number | undefined => {
+    const value = Number(smp.get(key) ?? NaN);
+    return Number.isInteger(value) && value > 0 ? value : undefined;
+  };
+  const places = TOPOLOGY.reduce((total, key) => total * (number(key) ?? 1), 1);
+  return { memory, vcpus: number('cpus') ?? number('maxcpus') ?? places };
 }
 
 /** Whether the command opens this file itself (for booting from the emulated disk before the guest unplugs it). */
 export function mentions(argv: readonly string[], file: string): boolean {
-  return argv.some((argument) => argument === file || keyValues(argument, 'file').get('file') === file
-    || keyValues(argument, 'filename').get('filename') === file);
+  return argv.some((argument) => argument === file
+    || [...keyValues(argument, 'file')].some(([key, value]) => value === file && /(^|\.)file(name)?$/.test(key)));
 }

@@ -1,6 +1,6 @@
 /** The user's QEMU: where it is, whether a plugin can be preloaded into it, and whether it is new enough. */
 import { spawnSync } from 'node:child_process';
-import { accessSync, closeSync, constants, openSync, readSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync, readSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { OperatorError } from '../../shim/observe/errors.js';
 
@@ -15,25 +15,41 @@ export function findProgram(name: string): string | undefined {
   return candidates.find((path) => {
     try {
       accessSync(path, constants.X_OK);
-      return true;
+      return statSync(path).isFile();
     } catch {
       return false;
     }
   });
 }
 
-/** How a program is made: dynamically linked ELF, static ELF, or something else (a script). */
-export function linkage(path: string): 'dynamic' | 'static' | 'other' {
-  const fd = openSync(path, 'r');
+// elf.h
+const ELF_MAGIC = 0x7f454c46;
+const ELFCLASS64 = 2;
+const EM_X86_64 = 62;
+const PT_INTERP = 3;
+const PHDR_SIZE = 56;
+
+/**
+ * How a program is made: dynamically linked ELF, static ELF, ELF the plugin cannot be loaded into because it is for
+ * another machine, or something else (a script; a program that may be run but not read).
+ */
+export function linkage(path: string): 'dynamic' | 'static' | 'foreign' | 'other' {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch {
+    return 'other';
+  }
   try {
     const head = Buffer.alloc(64);
-    if (readSync(fd, head, 0, 64, 0) < 64 || head.readUInt32BE(0) !== 0x7f454c46) return 'other';
-    const at = Number(head.readBigUInt64LE(32));
+    if (readSync(fd, head, 0, 64, 0) < 20 || head.readUInt32BE(0) !== ELF_MAGIC) return 'other';
+    if (head[4] !== ELFCLASS64 || head.readUInt16LE(18) !== EM_X86_64) return 'foreign';
+    const at = head.readBigUInt64LE(32);
     const size = head.readUInt16LE(54);
     const count = head.readUInt16LE(56);
+    if (size < PHDR_SIZE || at > Number.MAX_SAFE_INTEGER) return 'foreign';
     const table = Buffer.alloc(size * count);
-    readSync(fd, table, 0, table.length, at);
-    const PT_INTERP = 3;
+    readSync(fd, table, 0, table.length, Number(at));
     for (let i = 0; i < count; i++) if (table.readUInt32LE(i * size) === PT_INTERP) return 'dynamic';
     return 'static';
   } finally {
@@ -53,14 +69,18 @@ export function checkedProgram(name: string): string {
   if (path === undefined) {
     throw new OperatorError('NO_QEMU', `there is no program '${name}'`, 'install it: apt install qemu-system-x86', 3);
   }
-  if (linkage(path) === 'static') {
+  const made = linkage(path);
+  if (made === 'foreign') {
+    throw new OperatorError('QEMU_FOREIGN', `${path} is no 64-bit x86 program`, 'use an x86-64 build of qemu-system-x86_64');
+  }
+  if (made === 'static') {
     throw new OperatorError('QEMU_STATIC', `${path} is statically linked`,
       "nothing can be preloaded into it: use your distribution's qemu-system-x86_64");
   }
   const { stdout } = spawnSync(path, ['--version'], { encoding: 'utf8', timeout: 20_000 });
   const version = parseVersion(stdout ?? '');
   // A wrapper script may not answer --version; then the QEMU behind it is taken on trust.
-  if (version === undefined && linkage(path) === 'other') return path;
+  if (version === undefined && made === 'other') return path;
   if (version === undefined) {
     throw new OperatorError('NOT_QEMU', `${path} does not say it is QEMU`, 'name a qemu-system-x86_64 after --');
   }

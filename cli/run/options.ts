@@ -1,7 +1,7 @@
 /** The command line of `xenshim run`, parsed and checked as far as that goes without touching the host. */
 import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
-import { keyValues } from '../qemu/command-line.js';
+import { words } from '../qemu/option-values.js';
 
 export interface DiskOption {
   readonly file: string;
@@ -50,6 +50,14 @@ Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
+/** As dev_valid_name in Linux has it; a per cent sign would have the kernel make a name up. */
+const INTERFACE = /^[^\s/:%]{1,15}$/;
+
+/** Six hex bytes, neither a group's address nor all zero. */
+function isUnicast(mac: string): boolean {
+  return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac) && (parseInt(mac.slice(0, 2), 16) & 1) === 0 && /[1-9a-f]/i.test(mac);
+}
+
 function choice<T extends string>(option: string, value: string, choices: readonly T[]): T {
   const found = choices.find((each) => each === value);
   if (found === undefined) {
@@ -60,12 +68,12 @@ function choice<T extends string>(option: string, value: string, choices: readon
 
 /** `FILE[,ro][,cdrom]`; `,,` stands for a comma in the name. */
 export function parseDisk(text: string): DiskOption {
-  const [[, file] = ['', ''], ...flags] = [...keyValues(text, 'file')];
+  const [file, ...flags] = words(text) as [string, ...string[]];
   let readonly = false;
   let cdrom = false;
-  for (const [flag, value] of flags) {
-    if (flag === 'ro' && value === 'on') readonly = true;
-    else if (flag === 'cdrom' && value === 'on') cdrom = true;
+  for (const flag of flags) {
+    if (flag === 'ro') readonly = true;
+    else if (flag === 'cdrom') cdrom = true;
     else throw new OperatorError('USAGE', `--disk ${text}: '${flag}' is no disk option`, 'use FILE[,ro][,cdrom]');
   }
   if (file === '') throw new OperatorError('USAGE', `--disk '${text}' names no file`, 'use FILE[,ro][,cdrom]');
@@ -74,19 +82,21 @@ export function parseDisk(text: string): DiskOption {
 
 /** `tap=NAME[,mac=aa:bb:cc:dd:ee:ff]` */
 export function parseVif(text: string): VifOption {
-  const pairs = keyValues(text, 'link');
-  const tap = pairs.get('tap');
-  for (const key of pairs.keys()) {
-    if (key !== 'tap' && key !== 'mac') {
-      throw new OperatorError('USAGE', `--vif ${text}: '${key}' is no vif option`, 'use tap=NAME[,mac=MAC]');
-    }
+  let tap: string | undefined;
+  let mac: string | undefined;
+  for (const word of words(text)) {
+    const [, key, value] = /^(\w+)=(.*)$/.exec(word) ?? [];
+    if (key === 'tap') tap = value!;
+    else if (key === 'mac') mac = value!;
+    else throw new OperatorError('USAGE', `--vif ${text}: '${word}' is no vif option`, 'use tap=NAME[,mac=MAC]');
   }
-  if (tap === undefined || tap === '') {
-    throw new OperatorError('USAGE', `--vif ${text} names no tap`, 'use tap=NAME[,mac=MAC]');
+  if (tap === undefined) throw new OperatorError('USAGE', `--vif ${text} names no tap`, 'use tap=NAME[,mac=MAC]');
+  if (!INTERFACE.test(tap) || tap === '.' || tap === '..') {
+    throw new OperatorError('USAGE', `--vif ${text}: '${tap}' is no name for a tap`,
+      'use at most 15 characters, none of them a space, a slash, a colon or a per cent sign');
   }
-  const mac = pairs.get('mac');
   if (mac === undefined) return { tap };
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac) || (parseInt(mac.slice(0, 2), 16) & 1) !== 0) {
+  if (!isUnicast(mac)) {
     throw new OperatorError('USAGE', `--vif ${text}: '${mac}' is no unicast MAC address`,
       'write six hex bytes, such as 00:16:3e:01:02:03');
   }

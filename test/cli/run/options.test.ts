@@ -1,0 +1,143 @@
+import test from 'ava';
+
+import { LOG_FORMATS, LOG_LEVELS, parseDisk, parseRun, parseVif } from '../../../cli/run/options.js';
+import { refused } from '../refused.js';
+
+const QEMU = ['--', 'qemu-system-x86_64'];
+
+test('a QEMU command alone is enough, and everything else has its default', (t) => {
+  const options = parseRun([...QEMU, '-m', '1G', '--', '--name', 'x'])!;
+  t.deepEqual(options, {
+    name: `guest-${process.pid}`,
+    disks: [],
+    vifs: [],
+    consoles: [],
+    logLevel: 'info',
+    logFormat: 'text',
+    qemu: ['qemu-system-x86_64', '-m', '1G', '--', '--name', 'x'],
+  });
+});
+
+test('every option is understood, with a space or an equals sign', (t) => {
+  const options = parseRun([
+    '--name=web-1', '--disk', '/a.img', '--disk=/b.iso,cdrom', '--vif', 'tap=tap0', '--vif=tap=tap1,mac=00:16:3e:00:00:01',
+    '--console', '--console=log:/var/log/web-1', '--log-level', 'debug', '--log-format=json', ...QEMU,
+  ])!;
+  t.is(options.name, 'web-1');
+  t.deepEqual(options.disks.map(({ file }) => file), ['/a.img', '/b.iso']);
+  t.deepEqual(options.vifs, [{ tap: 'tap0' }, { tap: 'tap1', mac: '00:16:3e:00:00:01' }]);
+  t.deepEqual(options.consoles, [{ to: 'stdio' }, { to: 'log', file: '/var/log/web-1' }]);
+  t.is(options.logLevel, 'debug');
+  t.is(options.logFormat, 'json');
+});
+
+test('--console without a value does not take the next argument for one', (t) => {
+  const options = parseRun(['--console', '--name', 'a', ...QEMU])!;
+  t.deepEqual(options.consoles, [{ to: 'stdio' }]);
+  t.is(options.name, 'a');
+});
+
+test('help wins over what is missing', (t) => {
+  t.is(parseRun(['--help']), undefined);
+  t.is(parseRun(['-h', '--name', 'x', '--']), undefined);
+});
+
+test('QEMU may have options of our names', (t) => {
+  t.deepEqual(parseRun([...QEMU, '--help', '-name', 'x'])!.qemu, ['qemu-system-x86_64', '--help', '-name', 'x']);
+});
+
+test('a command line without a QEMU command is refused', (t) => {
+  t.regex(refused(t, 'USAGE', () => parseRun([])), /no QEMU command/);
+  t.regex(refused(t, 'USAGE', () => parseRun(['--name', 'x', '--'])), /no QEMU command/);
+});
+
+test('a QEMU command without -- is refused and named', (t) => {
+  t.regex(refused(t, 'USAGE', () => parseRun(['qemu-system-x86_64'])), /'qemu-system-x86_64' stands before --/);
+  refused(t, 'USAGE', () => parseRun(['qemu-system-x86_64', '-m', '1G', ...QEMU]));
+});
+
+test('unknown options, missing values and values where none belong are refused in one line', (t) => {
+  t.regex(refused(t, 'USAGE', () => parseRun(['--dsk', 'x', ...QEMU])), /--dsk/);
+  t.regex(refused(t, 'USAGE', () => parseRun(['--disk', ...QEMU])), /--disk/);
+  t.regex(refused(t, 'USAGE', () => parseRun(['--disk', '--vif', 'tap=a', ...QEMU])), /--disk/);
+  t.regex(refused(t, 'USAGE', () => parseRun(['--name', '--console', ...QEMU])), /--name/);
+  t.regex(refused(t, 'USAGE', () => parseRun(['--help=yes', ...QEMU])), /--help/);
+});
+
+test('a name that is no file name is refused', (t) => {
+  for (const name of ['', '.', '..', '-x', 'a/b', '../x', 'a b', 'ä', 'a\nb', 'x'.repeat(65)]) {
+    t.throws(() => parseRun([`--name=${name}`, ...QEMU]), { code: 'USAGE' }, name);
+  }
+  for (const name of ['a', 'web-1.example_org', '0', 'x'.repeat(64)]) {
+    t.is(parseRun([`--name=${name}`, ...QEMU])!.name, name);
+  }
+});
+
+test('log levels and formats are those of the list, and the refusal lists them', (t) => {
+  for (const level of LOG_LEVELS) t.is(parseRun(['--log-level', level, ...QEMU])!.logLevel, level);
+  for (const format of LOG_FORMATS) t.is(parseRun(['--log-format', format, ...QEMU])!.logFormat, format);
+  t.regex(refused(t, 'USAGE', () => parseRun(['--log-level', 'loud', ...QEMU])), /trace, debug, info, warn, error, silent/);
+  t.regex(refused(t, 'USAGE', () => parseRun(['--log-format', 'xml', ...QEMU])), /text, json/);
+  refused(t, 'USAGE', () => parseRun(['--log-level', 'INFO', ...QEMU]));
+});
+
+test('a console goes to this terminal or into a file', (t) => {
+  refused(t, 'USAGE', () => parseRun(['--console=pty', ...QEMU]));
+  refused(t, 'USAGE', () => parseRun(['--console=log:', ...QEMU]));
+  t.deepEqual(parseRun(['--console=stdio', ...QEMU])!.consoles, [{ to: 'stdio' }]);
+});
+
+test('a disk is read-write unless it says ro or is a CD-ROM', (t) => {
+  t.deepEqual(parseDisk('/a.img'), { file: '/a.img', readonly: false, cdrom: false });
+  t.deepEqual(parseDisk('/a.img,ro'), { file: '/a.img', readonly: true, cdrom: false });
+  t.deepEqual(parseDisk('/a.iso,cdrom'), { file: '/a.iso', readonly: true, cdrom: true });
+  t.deepEqual(parseDisk('/a.iso,cdrom,ro'), { file: '/a.iso', readonly: true, cdrom: true });
+});
+
+test('a disk is the very file that was named, whatever its name looks like', (t) => {
+  for (const name of ['a=b.img', '/x/file=y', 'ro', 'cdrom', 'ro=on', 'file', '{"file":"x"}', ' a ', '-']) {
+    t.is(parseDisk(name).file, name);
+    t.deepEqual(parseDisk(`${name},ro`), { file: name, readonly: true, cdrom: false });
+  }
+  t.is(parseDisk('a,,b.img').file, 'a,b.img');
+  t.deepEqual(parseDisk('a,,,ro'), { file: 'a,', readonly: true, cdrom: false });
+});
+
+test('a disk without a file and unknown disk options are refused', (t) => {
+  for (const text of ['', ',ro']) t.regex(refused(t, 'USAGE', () => parseDisk(text)), /names no file/);
+  for (const text of ['a,rw', 'a,file', 'a,ro=off', 'a,', 'a,b.img', 'a,ro,format=qcow2']) {
+    t.regex(refused(t, 'USAGE', () => parseDisk(text)), /no disk option/);
+  }
+});
+
+test('a vif has a tap and perhaps an address', (t) => {
+  t.deepEqual(parseVif('tap=vnet0'), { tap: 'vnet0' });
+  t.deepEqual(parseVif('mac=00:16:3E:AA:bb:0c,tap=t'), { tap: 't', mac: '00:16:3e:aa:bb:0c' });
+  t.deepEqual(parseVif('tap=br0.100-x'), { tap: 'br0.100-x' });
+});
+
+test('a vif without a tap and unknown vif options are refused, in the words that were written', (t) => {
+  t.regex(refused(t, 'USAGE', () => parseVif('mac=00:16:3e:00:00:01')), /names no tap/);
+  t.regex(refused(t, 'USAGE', () => parseVif('tap0')), /'tap0' is no vif option/);
+  t.regex(refused(t, 'USAGE', () => parseVif('')), /no vif option/);
+  t.regex(refused(t, 'USAGE', () => parseVif('tap=a,bridge=br0')), /'bridge=br0'/);
+});
+
+test('a tap has a name the kernel takes as it stands', (t) => {
+  for (const tap of ['', '.', '..', 'a b', 'a/b', 'a:1', 'tap%d', 'x'.repeat(16)]) {
+    refused(t, 'USAGE', () => parseVif(`tap=${tap}`));
+  }
+  t.is(parseVif(`tap=${'x'.repeat(15)}`).tap.length, 15);
+});
+
+test("an address is a unicast MAC address, not a group's, not zero, not a part of one", (t) => {
+  const wrong = [
+    '', '00:16:3e:00:00', '00:16:3e:00:00:01:02', '00-16-3e-00-00-01', '0:16:3e:0:0:1', '00:16:3e:00:00:0g',
+    '01:00:5e:00:00:01', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01', '00:00:00:00:00:00', 'random',
+  ];
+  for (const mac of wrong) refused(t, 'USAGE', () => parseVif(`tap=a,mac=${mac}`));
+});
+
+test('two vifs cannot share a tap', (t) => {
+  refused(t, 'USAGE', () => parseRun(['--vif=tap=a', '--vif=tap=b', '--vif=tap=a,mac=00:16:3e:00:00:01', ...QEMU]));
+});
