@@ -64,6 +64,10 @@ export interface BlockBackend {
   stats(): BlockStatistics;
   /** Guest RAM has a new layout. */
   remap(ram: readonly RamRange[]): Promise<void>;
+  /** The machine is being reset: waits for requests in flight and gives back everything of the guest's. */
+  letGo(): Promise<void>;
+  /** After `letGo`: the device is in the store as on the first day. */
+  restart(): void;
   /** Asks the guest to let go; `removed` follows when it has. */
   detach(): void;
   /** Waits for requests in flight, ends the worker, closes the image and removes the device from the store. */
@@ -91,12 +95,12 @@ export function createBlockBackend(options: BlockBackendOptions): BlockBackend {
 
 class BlockDriver implements BlockBackend {
   readonly name: string;
-  readonly device: BackendDevice;
   readonly #id: DeviceId;
   readonly #limits: NegotiationLimits;
   readonly #statistics: SharedArrayBuffer;
   readonly #worker: WorkerHost;
-  readonly #machine: DeviceMachine<VbdEffect>;
+  #device: BackendDevice;
+  #machine: DeviceMachine<VbdEffect>;
   /** Event channels of the connection; empty when there is none. */
   #ports: BackendPort[] = [];
   #connected = false;
@@ -117,18 +121,12 @@ class BlockDriver implements BlockBackend {
     };
     this.#statistics = statisticsBuffer(this.#limits.maxQueues);
     this.#worker = this.#startWorker();
-    this.#populate();
-    this.device = new BackendDevice(store, this.#id, options.log.child({ vbd: name }));
-    this.device.publish(offers(this.#limits.maxQueues));
-    this.device.switchState(XenbusState.InitWait);
-    this.#machine = new DeviceMachine(this.device, nextVbd, {
-      perform: (effect) => (effect === 'connect' ? this.#connect() : this.#disconnect()),
-      failed: () => this.#disconnect(),
-      removed: () => {
-        void this.close().then(() => options.removed?.());
-      },
-    });
-    this.#machine.start();
+    this.#device = new BackendDevice(store, this.#id, options.log.child({ vbd: name }));
+    this.#machine = this.#begin();
+  }
+
+  get device(): BackendDevice {
+    return this.#device;
   }
 
   stats(): BlockStatistics {
@@ -137,6 +135,17 @@ class BlockDriver implements BlockBackend {
 
   async remap(ram: readonly RamRange[]): Promise<void> {
     await this.#ask({ kind: 'remap', ram });
+  }
+
+  async letGo(): Promise<void> {
+    await this.#machine.stop();
+    await this.#disconnect();
+  }
+
+  restart(): void {
+    if (this.#closing !== undefined) return;
+    this.#device = new BackendDevice(this.options.store, this.#id, this.#device.log);
+    this.#machine = this.#begin();
   }
 
   detach(): void {
@@ -149,11 +158,27 @@ class BlockDriver implements BlockBackend {
   }
 
   async #end(): Promise<void> {
-    await this.#machine.stop();
-    await this.#disconnect();
+    await this.letGo();
     await this.#worker.close();
     this.image.close();
     removeDevice(this.options.store, this.#id);
+  }
+
+  /** Puts the device into the store and waits for a frontend. */
+  #begin(): DeviceMachine<VbdEffect> {
+    const device = this.#device;
+    this.#populate();
+    device.publish(offers(this.#limits.maxQueues));
+    device.switchState(XenbusState.InitWait);
+    const machine = new DeviceMachine(device, nextVbd, {
+      perform: (effect) => (effect === 'connect' ? this.#connect() : this.#disconnect()),
+      failed: () => this.#disconnect(),
+      removed: () => {
+        void this.close().then(() => this.options.removed?.());
+      },
+    });
+    machine.start();
+    return machine;
   }
 
   /** The toolstack's part. */
@@ -180,7 +205,8 @@ class BlockDriver implements BlockBackend {
   }
 
   async #connect(): Promise<void> {
-    const { device, options } = this;
+    const { options } = this;
+    const device = this.#device;
     const frontend = readFrontend(device, this.#limits);
     try {
       for (const { eventChannel } of frontend.queues) {
@@ -250,14 +276,14 @@ class BlockDriver implements BlockBackend {
 
   #tell(event: WorkerEvent): void {
     if (event.kind === 'attached') this.#thread = event.thread;
-    else this.device.log.warn({ queue: event.queue }, 'frontend overran its ring, which is not served any more');
+    else this.#device.log.warn({ queue: event.queue }, 'frontend overran its ring, which is not served any more');
   }
 
   /** Our own bug: this disk ends here, the guest's others go on. */
   #lost(): void {
     this.#connected = false;
     this.#closePorts();
-    this.device.fatal(Errno.EIO, 'internal error');
+    this.#device.fatal(Errno.EIO, 'internal error');
     if (this.#thread !== undefined) this.options.threadLost?.(this.#thread);
   }
 }

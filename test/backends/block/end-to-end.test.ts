@@ -183,3 +183,27 @@ test('a detach waits for the guest to let go, then the disk is removed', async (
   t.deepEqual(front.complaints, []);
   t.is(await lab.close(), 0);
 });
+
+test('a machine that is reset gets its pages back before the reset goes on, and the disk anew after it', async (t) => {
+  const lab = new BlockLab();
+  const path = lab.image(32768);
+  const backend = lab.backend(path);
+  const front = lab.front();
+  await front.connect();
+  const answers = Array.from({ length: 16 }, (_, i) => front.transfer(true, i * 88, [lab.guest.page()]));
+  while (backend.stats().wr_req < 16) await sleep(0);
+  await backend.letGo();
+  t.is(lab.ports.bound, 0);
+  t.like(lab.guest.stats(), { handles: 0, pinnedRefs: 0 });
+  front.takeBack();
+  t.deepEqual(await Promise.all(answers), new Array(16).fill(0));
+  t.deepEqual(front.complaints, []);
+  lab.store.remove('/local/domain/1');
+  backend.restart();
+  const next = lab.front();
+  await next.connect();
+  t.is(await next.transfer(false, 0, [lab.guest.page()]), 0);
+  await next.disconnect();
+  t.deepEqual(next.complaints, []);
+  t.is(await lab.close(), 0);
+});
