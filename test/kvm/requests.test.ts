@@ -51,6 +51,7 @@ test('every request goes out with the number, the words and the descriptors the 
     [() => bridge.moveIrqfd(eventfd, 3), Op.MoveIrqfd, [key, 3n], 0],
     [() => bridge.unbindIrqfd(eventfd), Op.UnbindIrqfd, [key], 0],
     [() => bridge.placeOwnPage(0xfc000, 2), Op.PlacePage, [0xfc000n, 2n], 0],
+    [() => bridge.systemTime!(), Op.GetTime, [], 0],
     [() => bridge.removeOwnPage(0xfc000), Op.RemovePage, [0xfc000n], 0],
   ];
   for (const [request] of rows) request();
@@ -74,6 +75,11 @@ test('every request goes out with the number, the words and the descriptors the 
 test('the runstate comes back as the kernel tells it', async (t) => {
   const { bridge } = await served(t, {}, { args: [2, 2n ** 63n, 10, 20, 30, 40] });
   t.deepEqual(bridge.getRunstate(0), { state: 2, stateEntryTime: 2n ** 63n, time: [10n, 20n, 30n, 40n] });
+});
+
+test('the system time comes back with all its bits', async (t) => {
+  const { bridge } = await served(t, {}, { args: [2n ** 53n + 1n] });
+  t.is(bridge.systemTime!(), 2n ** 53n + 1n);
 });
 
 test('a request the kernel refuses throws KvmError with its name and errno, and the next one works', async (t) => {
