@@ -8,6 +8,10 @@ export interface Command {
 }
 
 export const commands: Readonly<Record<string, Command>> = Object.freeze({
+  run: {
+    summary: 'start a Xen guest: xenshim run [options] -- qemu-system-x86_64 …',
+    run: async (argv) => (await import('./run/run.js')).run(argv),
+  },
   list: {
     summary: 'list the running guests',
     run: async (argv) => (await import('./control/commands.js')).list(argv),

@@ -1,0 +1,176 @@
+/**
+ * One guest put together: the domain, its store and console, and a backend for each of its devices. It comes into being
+ * with the guest's first hypercall, when memory and vCPUs are there, and again after each reset of the machine.
+ */
+import { randomUUID } from 'node:crypto';
+import { createBlockBackend, type BlockBackend } from '../../backends/block/driver.js';
+import type { DiskImage } from '../../backends/block/image.js';
+import { createConsole, type ConsoleBackend } from '../../backends/console/console.js';
+import { createNetBackend, type NetBackend } from '../../backends/net/driver.js';
+import type { Link } from '../../backends/net/link.js';
+import type { Bridge, HypercallExit } from '../../kvm/bridge.js';
+import { native, type Watcher } from '../../kvm/native.js';
+import { Domain } from '../../shim/domain/domain.js';
+import { Dispatcher } from '../../shim/hypercall/dispatch.js';
+import type { Log } from '../../shim/observe/log.js';
+import { createGuestHome, removeGuestHome } from '../../shim/xenstore/guest-home.js';
+import type { Xenstore } from '../../shim/xenstore/xenstore.js';
+
+export interface DiskPart {
+  readonly path: string;
+  readonly image: DiskImage;
+  readonly readonly: boolean;
+  readonly cdrom: boolean;
+}
+
+export interface VifPart {
+  readonly link: Link;
+  readonly mac?: string;
+}
+
+export interface GuestParts {
+  readonly bridge: Bridge;
+  readonly name: string;
+  /** Bytes. */
+  readonly memory: number;
+  readonly vcpus: number;
+  readonly disks: readonly DiskPart[];
+  readonly vifs: readonly VifPart[];
+  readonly console: Parameters<typeof createConsole>[0]['io'];
+  readonly xenstore: Xenstore;
+  readonly log: Log;
+}
+
+/** The guest's number; there is one guest a process. */
+export const DOMID = 1;
+
+export type GuestState = 'starting' | 'running' | 'shutdown';
+
+export class Guest {
+  readonly uuid = randomUUID();
+  readonly #parts: GuestParts;
+  #domain: Domain | undefined;
+  #dispatcher: Dispatcher | undefined;
+  #storeWatch: Watcher | undefined;
+  #console: Promise<ConsoleBackend> | undefined;
+  #disks: BlockBackend[] = [];
+  #vifs: NetBackend[] = [];
+  #closed = false;
+  #shutDown = false;
+
+  constructor(parts: GuestParts) {
+    this.#parts = parts;
+    parts.bridge.listen({
+      hypercall: (exit) => this.#hypercall(exit),
+      reset: () => {
+        this.#dispatcher?.reset();
+        return this.#domain?.reset();
+      },
+      ramChanged: () => this.#domain?.ramChanged(),
+      closed: () => parts.log.debug({}, 'the machine is gone'),
+    });
+  }
+
+  get state(): GuestState {
+    if (this.#domain === undefined) return 'starting';
+    return this.#shutDown ? 'shutdown' : 'running';
+  }
+
+  /** Asks the guest as `xl shutdown` does. False if its drivers have not come up yet. */
+  control(request: 'poweroff' | 'reboot'): boolean {
+    if (this.#domain === undefined) return false;
+    this.#parts.xenstore.client.write(`/local/domain/${DOMID}/control/shutdown`, request);
+    return true;
+  }
+
+  /** Ends backends, console and domain. QEMU may be gone already. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#letGo();
+    await Promise.allSettled(this.#disks.map((disk) => disk.close()));
+    this.#domain?.close();
+  }
+
+  #hypercall(exit: HypercallExit): number | undefined {
+    if (this.#closed) return undefined;
+    this.#dispatcher ??= this.#appear();
+    return this.#dispatcher.dispatch(exit);
+  }
+
+  /** The guest has found Xen: all that it may look for from here on has to be there. */
+  #appear(): Dispatcher {
+    const { bridge, name, log } = this.#parts;
+    const uuid = Buffer.from(this.uuid.replaceAll('-', ''), 'hex');
+    const domain = new Domain({ bridge, config: { name, domid: DOMID, uuid }, log });
+    this.#domain = domain;
+    domain.onLetGo(() => this.#letGo());
+    domain.on('reset', () => this.#furnish(domain));
+    domain.on('shutdown', () => {
+      this.#shutDown = true;
+      this.#parts.xenstore.shutDown();
+    });
+    domain.on('ramChanged', () => {
+      const { ram } = domain.handles();
+      for (const disk of this.#disks) void disk.remap(ram);
+    });
+    this.#furnish(domain);
+    log.info({ domid: DOMID, vcpus: bridge.vcpus().length }, 'the guest has found Xen');
+    return new Dispatcher(domain);
+  }
+
+  /** Home, rings and devices, as a toolstack makes them before the guest's first instruction. */
+  #furnish(domain: Domain): void {
+    const { xenstore, name, memory, vcpus, log } = this.#parts;
+    this.#shutDown = false;
+    const { store, console } = domain;
+    createGuestHome(xenstore.client, {
+      domid: DOMID,
+      name,
+      uuid: this.uuid,
+      memoryKib: memory / 1024,
+      vcpus,
+      store: { port: store.port.remotePort, gfn: store.gfn },
+      console: { port: console.port.remotePort, gfn: console.gfn },
+    });
+    const ring = xenstore.introduce(DOMID, store, () => native.eventfdSignal(store.port.callFd));
+    this.#storeWatch = native.watchReadable(store.port.kickFd, () => {
+      native.eventfdDrain(store.port.kickFd);
+      ring.serve();
+    });
+    this.#console = createConsole({
+      page: console,
+      kickFd: console.port.kickFd,
+      callFd: console.port.callFd,
+      io: this.#parts.console,
+      log: log.child({ device: 'console' }),
+    });
+    this.#console.catch((error: unknown) => log.error({ error: String(error) }, 'the console cannot be opened'));
+    const common = { store: xenstore.client, ports: domain.ports, handles: domain.handles(), domid: DOMID, log };
+    for (const disk of this.#disks) disk.restart();
+    if (this.#disks.length === 0) {
+      this.#disks = this.#parts.disks.map((disk, index) =>
+        createBlockBackend({
+          ...common, index, path: disk.path, image: disk.image, readonly: disk.readonly, cdrom: disk.cdrom,
+          threadLost: (thread) => domain.grantTable.forgetThread(thread),
+        }));
+    }
+    this.#vifs = this.#parts.vifs.map((vif, index) =>
+      createNetBackend({ ...common, index, link: vif.link, ...(vif.mac === undefined ? {} : { mac: vif.mac }) }));
+  }
+
+  /** Nobody of ours touches the guest's memory afterwards. */
+  async #letGo(): Promise<void> {
+    this.#storeWatch?.close();
+    this.#storeWatch = undefined;
+    const console = this.#console;
+    this.#console = undefined;
+    const vifs = this.#vifs.splice(0);
+    await Promise.allSettled([
+      ...this.#disks.map((disk) => disk.letGo()),
+      ...vifs.map((vif) => vif.close()),
+    ]);
+    await console?.then((open) => open.close(), () => {});
+    this.#parts.xenstore.release(DOMID);
+    removeGuestHome(this.#parts.xenstore.client, { domid: DOMID, uuid: this.uuid });
+  }
+}
