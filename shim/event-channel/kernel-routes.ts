@@ -3,7 +3,7 @@
  * raise a port, and the timer. A kernel that offers less (KVM_CAP_XEN_HVM says what) costs a detour through this
  * process, never a function.
  */
-import { KvmXenCap, type Bridge } from '../../kvm/bridge.js';
+import { BridgeClosed, KvmXenCap, type Bridge } from '../../kvm/bridge.js';
 import { native, type Watcher } from '../../kvm/native.js';
 import type { Log } from '../observe/log.js';
 import type { BackendEnd } from './event-channels.js';
@@ -94,6 +94,8 @@ export class KernelRoutes {
       call();
       return true;
     } catch (error) {
+      // With the machine gone there is nothing left to take a shortcut in.
+      if (error instanceof BridgeClosed) return false;
       this.#log.warn({ what, error: (error as Error).message }, 'the kernel refused an event-channel shortcut');
       return false;
     }
