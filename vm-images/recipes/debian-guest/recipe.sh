@@ -1,8 +1,9 @@
 #!/bin/sh
-# Makes a Debian root a guest: Debian's own kernel and initramfs, a console login, eth0 by ifupdown.
+# Makes a Debian root a guest: Debian's own kernel and initramfs, sysvinit, a console login, eth0 by ifupdown.
 # Called by mmdebstrap as `recipe.sh PHASE ROOT`; OUT is where the kernel and initrd go.
 set -eu
 phase=$1 root=$2
+here=$(dirname "$(readlink -f "$0")")
 
 # Settings that initramfs-tools must find when the kernel package is installed.
 essential() {
@@ -23,11 +24,6 @@ customize() {
   echo guest > "$root/etc/hostname"
   echo '127.0.0.1 localhost guest' > "$root/etc/hosts"
   echo '/dev/xvda / ext4 errors=remount-ro,noatime 0 1' > "$root/etc/fstab"
-  echo xen-netfront >> "$root/etc/modules"
-  # Boot services of no use to this guest; each costs seconds on an emulated CPU. devtmpfs makes the device nodes.
-  for service in bootlogs brightness hwclock.sh mountnfs.sh mountnfs-bootclean.sh rmnologin udev; do
-    [ ! -e "$root/etc/init.d/$service" ] || chroot "$root" update-rc.d -f "$service" remove
-  done
   passwd --root "$root" --delete root
   cat > "$root/etc/network/interfaces" <<'INTERFACES'
 auto lo
@@ -36,13 +32,15 @@ auto eth0
 iface eth0 inet static
   address 192.0.2.2/24
 INTERFACES
+  install -m 755 "$here/boot.sh" "$root/usr/local/sbin/boot"
+  install -m 755 "$here/shutdown.sh" "$root/usr/local/sbin/shutdown"
+  mkdir -p "$root/etc/inittab.d"
   cat > "$root/etc/inittab" <<'INITTAB'
 id:2:initdefault:
-si::sysinit:/etc/init.d/rcS
-l0:0:wait:/etc/init.d/rc 0
-l2:2:wait:/etc/init.d/rc 2
-l6:6:wait:/etc/init.d/rc 6
-~~:S:wait:/sbin/sulogin --force
+si::sysinit:/usr/local/sbin/boot
+l0:0:wait:/usr/local/sbin/shutdown -p
+l6:6:wait:/usr/local/sbin/shutdown -r
+ca:12345:ctrlaltdel:/sbin/shutdown -r now
 hv:2:respawn:/sbin/getty -L hvc0 115200 linux
 INITTAB
 }
