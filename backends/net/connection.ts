@@ -9,13 +9,12 @@ import { BackRing } from '../../shim/ring/back-ring.js';
 import type { RingPage } from '../../shim/ring/back-ring.js';
 import { arenaOver } from './arena.js';
 import type { Arena } from './arena.js';
-import { Control } from './control.js';
+import type { Control } from '../worker-host.js';
 import { Credit } from './credit.js';
-import type { VifConnect } from './messages.js';
+import type { VifConnect, VifReport } from './messages.js';
 import { RX_ARENA_BYTES, RxQueue } from './rx-queue.js';
 import { TX_ARENA_BYTES, TxQueue } from './tx-queue.js';
 import { UringLink, VifLoop } from './vif-loop.js';
-import type { VifReport } from './vif-loop.js';
 
 /** Entries of one pass: every packet a ring can hold, every read, polls and cancellations. */
 const URING_ENTRIES = 512;
@@ -29,17 +28,23 @@ export interface Connection {
   close(): void;
 }
 
+export interface ConnectionOptions {
+  readonly grants: ForeignGrants;
+  readonly counters: Float64Array;
+  readonly linkFd: number;
+  readonly control: Control;
+  readonly report: (report: VifReport) => void;
+  readonly params: VifConnect;
+  /** ms; default: the thread's own clock. */
+  readonly now?: () => number;
+}
+
 /**
  * Attaches to a frontend's rings.
  * @throws XenError when a ring page cannot be mapped (EINVAL) or its indexes cannot be right (EIO)
  */
-export function openConnection(
-  grants: ForeignGrants,
-  counters: Float64Array,
-  params: VifConnect,
-  report: (report: VifReport) => void,
-  now?: () => number,
-): Connection {
+export function openConnection(options: ConnectionOptions): Connection {
+  const { grants, counters, control, report, params, now = () => performance.now() } = options;
   const undo: (() => void)[] = [];
   const close = (): void => {
     for (const step of undo.splice(0).reverse()) step();
@@ -67,8 +72,8 @@ export function openConnection(
     undo.push(() => {
       uring.close();
     });
-    const link = new UringLink(uring, params.linkFd);
-    const credit = new Credit(params.rate, now?.() ?? performance.now());
+    const link = new UringLink(uring, options.linkFd);
+    const credit = new Credit(params.rate, now());
     const tx = (queue.tx = new TxQueue({
       ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
     }));
@@ -77,8 +82,7 @@ export function openConnection(
       offloads: params.offloads, scatterGather: params.scatterGather, notifies: params.notifies,
     });
     const loop = new VifLoop({
-      uring, link, tx, rx, channels: params.channels, control: new Control(params.control), bellFd: params.bellFd,
-      credit, counters, report, ...(now === undefined ? {} : { now }),
+      uring, link, tx, rx, channels: params.channels, control, credit, counters, report, now,
     });
     return { loop, tx, rx, close };
   } catch (error) {

@@ -3,10 +3,12 @@ import { Errno } from '../../shim/abi/errno.js';
 import { XenbusState } from '../../shim/abi/io/xenbus.js';
 import type { BackendPort, BackendPorts } from '../../shim/event-channel/backend-port.js';
 import type { GuestHandles } from '../../shim/memory/attach.js';
-import { XenError } from '../../shim/observe/errors.js';
+import type { RamRange } from '../../shim/memory/guest-memory.js';
+import { uringProblem } from '../../shim/io/uring.js';
+import { OperatorError, XenError } from '../../shim/observe/errors.js';
 import type { Log } from '../../shim/observe/log.js';
 import { DeviceMachine } from '../../shim/xenbus/machine.js';
-import { createDevice, removeDevice } from '../../shim/xenbus/toolstack.js';
+import { createDevice, removeDevice, requestDetach } from '../../shim/xenbus/toolstack.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
 import { FEATURES, readFrontend } from './features.js';
 import type { QueueNodes } from './features.js';
@@ -16,12 +18,13 @@ import { openLink } from './links.js';
 import { defaultMac, parseMac, requireMac } from './mac.js';
 import { parseRate, UNLIMITED } from './rate.js';
 import type { Rate } from './rate.js';
+import { COUNTER_BYTES, readStats } from './stats.js';
 import type { QueueStats } from './stats.js';
+import type { VifChannels, VifEvent, VifRequest, VifWorkerSettings } from './messages.js';
 import { VifDevice } from './vif-device.js';
-import type { VifReport } from './vif-loop.js';
 import { nextVif } from './vif-states.js';
 import type { VifEffect } from './vif-states.js';
-import { VifWorker } from './vif-worker.js';
+import { WorkerHost } from '../worker-host.js';
 
 export interface NetBackendOptions {
   readonly store: StoreClient;
@@ -38,8 +41,10 @@ export interface NetBackendOptions {
   /** "bytes,usec": what the guest may transmit. Default: unlimited. */
   readonly rate?: string;
   readonly log: Log;
-  /** The guest has let go of a device that was asked to leave; the backend has closed itself. */
-  readonly removed?: () => void;
+  /** The device is gone, after a detach or because the guest removed its end; the backend has closed itself. */
+  removed?(): void;
+  /** The worker died: its number in the grant table, for GrantTable.forgetThread. */
+  threadLost?(thread: number): void;
 }
 
 export interface NetBackendStats extends QueueStats {
@@ -49,6 +54,10 @@ export interface NetBackendStats extends QueueStats {
 
 export interface NetBackend {
   readonly mac: string;
+  /** Guest RAM has a new layout. */
+  remap(ram: readonly RamRange[]): Promise<void>;
+  /** Asks the guest to let go; `removed` follows when it has. */
+  detach(): void;
   /** Ends the connection, gives the link back, and removes the device's directories. Idempotent. */
   close(): Promise<void>;
   stats(): NetBackendStats;
@@ -56,9 +65,18 @@ export interface NetBackend {
 
 /**
  * Creates the device's directories and serves its frontend from now on.
- * @throws OperatorError for a link that cannot be opened or an address that is none
+ * @throws OperatorError for a link that cannot be opened, an address that is none, or a host without io_uring
  */
 export function createNetBackend(options: NetBackendOptions): NetBackend {
+  const problem = uringProblem();
+  if (problem !== undefined) {
+    throw new OperatorError(
+      'IO_URING',
+      `this host offers no io_uring (${problem})`,
+      'use Linux 5.11 or later with kernel.io_uring_disabled = 0',
+      3,
+    );
+  }
   const description = typeof options.link === 'string' ? options.link : options.link.description;
   const mac = options.mac === undefined ? defaultMac(description, options.index) : requireMac(options.mac);
   const link = typeof options.link === 'string' ? openLink(options.link) : options.link;
@@ -71,15 +89,17 @@ export function createNetBackend(options: NetBackendOptions): NetBackend {
 }
 
 class Vif implements NetBackend {
-  readonly #store: StoreClient;
-  readonly #ports: BackendPorts;
+  readonly #options: NetBackendOptions;
   readonly #log: Log;
   readonly #device: VifDevice;
   readonly #machine: DeviceMachine<VifEffect>;
-  readonly #worker: VifWorker;
-  readonly #removed: (() => void) | undefined;
+  readonly #worker: WorkerHost;
+  readonly #counters = new SharedArrayBuffer(COUNTER_BYTES);
+  /** Event channels of the connection; empty when there is none. */
   #channels: BackendPort[] = [];
+  #connected = false;
   #carrier = false;
+  #thread: number | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(
@@ -87,35 +107,18 @@ class Vif implements NetBackend {
     readonly link: Link,
     readonly mac: string,
   ) {
-    const { store, domid, index, handles, rate } = options;
-    const id = { kind: 'vif', domid, id: index };
-    this.#store = store;
-    this.#ports = options.ports;
-    this.#removed = options.removed;
+    const { store, domid, index } = options;
+    this.#options = options;
     this.#log = options.log.child({ vif: `${domid}.${index}`, link: link.description });
-    createDevice(
-      store,
-      id,
-      { handle: String(index), mac, script: link.description, type: 'vif', ...(rate === undefined ? {} : { rate }) },
-      { handle: String(index), mac },
-    );
-    this.#device = new VifDevice(store, id, this.#log);
-    this.#worker = new VifWorker(
-      handles,
-      (report) => {
-        this.#reported(report);
-      },
-      (error) => {
-        this.#log.error({ err: error }, 'vif worker failed');
-        this.#device.fatal(Errno.EIO, 'internal error');
-      },
-    );
+    this.#populate();
+    this.#device = new VifDevice(store, { kind: 'vif', domid, id: index }, this.#log);
+    this.#worker = this.#startWorker();
     this.#machine = new DeviceMachine(this.#device, nextVif, {
       perform: (effect) => (effect === 'connect' ? this.#connect() : this.#disconnect()),
       failed: () => this.#disconnect(),
       removed: () => {
         this.#device.forgetHotplug();
-        void this.close().then(() => this.#removed?.());
+        void this.close().then(() => options.removed?.());
       },
     });
     this.#setCarrier(false);
@@ -123,49 +126,80 @@ class Vif implements NetBackend {
     // The link is open and, if it is ours, up: all that a hotplug script would have done.
     this.#device.hotplugDone();
     this.#device.watchKey(`${this.#device.backendPath}/rate`, () => {
-      if (this.#worker.connected) this.#worker.setRate(this.#rate());
+      if (this.#connected) void this.#ask({ kind: 'rate', rate: this.#rate() });
     });
     this.#machine.start();
   }
 
   stats(): NetBackendStats {
-    return { ...this.#worker.stats(), connected: this.#worker.connected, carrier: this.#carrier };
+    return { ...readStats(new Float64Array(this.#counters)), connected: this.#connected, carrier: this.#carrier };
+  }
+
+  async remap(ram: readonly RamRange[]): Promise<void> {
+    await this.#ask({ kind: 'remap', ram });
+  }
+
+  detach(): void {
+    requestDetach(this.#options.store, this.#device.id);
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close();
+    this.#closing ??= this.#end();
     return this.#closing;
   }
 
-  async #close(): Promise<void> {
-    // Called from within a pass of the machine when the device was removed: not to wait for itself.
-    const stopped = this.#machine.stop();
+  async #end(): Promise<void> {
+    await this.#machine.stop();
+    await this.#disconnect();
     await this.#worker.close();
-    await stopped;
-    this.#release();
     this.link.close();
-    removeDevice(this.#store, this.#device.id);
+    removeDevice(this.#options.store, this.#device.id);
+  }
+
+  /** The toolstack's part. */
+  #populate(): void {
+    const { store, domid, index, rate } = this.#options;
+    const handle = String(index);
+    createDevice(
+      store,
+      { kind: 'vif', domid, id: index },
+      {
+        handle,
+        mac: this.mac,
+        script: this.link.description,
+        type: 'vif',
+        ...(rate === undefined ? {} : { rate }),
+      },
+      { handle, mac: this.mac },
+    );
   }
 
   async #connect(): Promise<void> {
-    await this.#disconnect();
     this.#checkToolstackKeys();
     const { queues, scatterGather, notifies, offloads } = readFrontend(this.#device);
     const queue = queues[0]!;
-    const channels = this.#bind(queue);
-    this.link.setOffloads(offloads);
-    await this.#worker.connect({
-      linkFd: this.link.fd,
-      txRef: queue.txRef,
-      rxRef: queue.rxRef,
-      channels,
-      offloads,
-      scatterGather,
-      notifies,
-      rate: this.#rate(),
-    });
+    try {
+      const channels = this.#bind(queue);
+      this.link.setOffloads(offloads);
+      await this.#ask({
+        kind: 'connect',
+        connect: {
+          txRef: queue.txRef,
+          rxRef: queue.rxRef,
+          channels,
+          offloads,
+          scatterGather,
+          notifies,
+          rate: this.#rate(),
+        },
+      });
+    } catch (error) {
+      this.#closeChannels();
+      throw error;
+    }
+    this.#connected = true;
     this.#setCarrier(true);
-    this.#log.info({ ...offloads, scatterGather, notifies }, 'vif connected');
+    this.#log.info({ ...offloads, scatterGather, notifies }, 'frontend connected');
     this.#device.awaitHotplug();
   }
 
@@ -177,27 +211,32 @@ class Vif implements NetBackend {
     if (parseMac(this.#device.backendKey('mac') ?? '') === undefined) throw new XenError(Errno.EINVAL, 'parsing mac');
   }
 
-  #bind({ txPort, rxPort }: QueueNodes): { txKick: number; txCall: number; rxKick: number; rxCall: number } {
-    const tx = this.#ports.bindInterdomain(this.#device.id.domid, txPort);
-    this.#channels.push(tx);
-    let rx = tx;
-    if (rxPort !== txPort) {
-      rx = this.#ports.bindInterdomain(this.#device.id.domid, rxPort);
-      this.#channels.push(rx);
-    }
+  #bind({ txPort, rxPort }: QueueNodes): VifChannels {
+    const bind = (remotePort: number): BackendPort => {
+      const port = this.#options.ports.bindInterdomain(this.#options.domid, remotePort);
+      this.#channels.push(port);
+      return port;
+    };
+    const tx = bind(txPort);
+    const rx = rxPort === txPort ? tx : bind(rxPort);
     return { txKick: tx.kickFd, txCall: tx.callFd, rxKick: rx.kickFd, rxCall: rx.callFd };
   }
 
+  /** Harmless when not connected. */
   async #disconnect(): Promise<void> {
-    await this.#worker.disconnect();
-    this.#release();
+    if (!this.#connected) return;
+    this.#connected = false;
+    this.#setCarrier(false);
+    try {
+      await this.#ask({ kind: 'disconnect' });
+    } finally {
+      this.#closeChannels();
+      this.link.setOffloads(NO_OFFLOADS);
+    }
   }
 
-  /** After the worker has let go. */
-  #release(): void {
-    this.#setCarrier(false);
+  #closeChannels(): void {
     for (const channel of this.#channels.splice(0)) channel.close();
-    this.link.setOffloads(NO_OFFLOADS);
   }
 
   #rate(): Rate {
@@ -208,14 +247,49 @@ class Vif implements NetBackend {
     return rate ?? UNLIMITED;
   }
 
-  #reported(report: VifReport): void {
-    if (report.kind === 'disabled') {
-      this.#log.error({ reason: report.reason }, 'frontend broke the protocol: vif disabled until it reconnects');
-      this.#setCarrier(false);
-      return;
+  #ask(request: VifRequest): Promise<unknown> {
+    return this.#worker.call(request);
+  }
+
+  #startWorker(): WorkerHost {
+    const { domid, index, handles, log } = this.#options;
+    const settings: VifWorkerSettings = { guest: handles, linkFd: this.link.fd, counters: this.#counters };
+    return new WorkerHost({
+      script: new URL('./worker.js', import.meta.url),
+      name: `vif-${domid}-${index}`,
+      data: settings,
+      log,
+      event: (event) => {
+        this.#told(event as VifEvent);
+      },
+      lost: () => {
+        this.#lost();
+      },
+    });
+  }
+
+  #told(event: VifEvent): void {
+    switch (event.kind) {
+      case 'attached':
+        this.#thread = event.thread;
+        break;
+      case 'carrier':
+        this.#log.warn({ carrier: event.on }, event.on ? 'guest posts buffers again' : 'guest posts no buffers');
+        if (this.#connected) this.#setCarrier(event.on);
+        break;
+      case 'disabled':
+        this.#log.error({ reason: event.reason }, 'frontend broke the protocol: vif disabled until it reconnects');
+        this.#setCarrier(false);
     }
-    this.#log.warn({ carrier: report.on }, report.on ? 'guest posts buffers again' : 'guest posts no buffers');
-    this.#setCarrier(report.on);
+  }
+
+  /** Our own bug: this vif ends here, the guest's others go on. */
+  #lost(): void {
+    this.#connected = false;
+    this.#setCarrier(false);
+    this.#closeChannels();
+    this.#device.fatal(Errno.EIO, 'internal error');
+    if (this.#thread !== undefined) this.#options.threadLost?.(this.#thread);
   }
 
   #setCarrier(on: boolean): void {

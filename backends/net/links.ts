@@ -3,7 +3,7 @@ import { OperatorError } from '../../shim/observe/errors.js';
 import type { Link } from './link.js';
 import { openTap } from './tap.js';
 
-const kinds: Readonly<Record<string, (value: string) => Link>> = Object.freeze({ tap: openTap });
+const kinds: ReadonlyMap<string, (value: string) => Link> = new Map([['tap', openTap]]);
 
 /**
  * Opens a link by its description, e.g. `tap=vif1.0`.
@@ -11,7 +11,7 @@ const kinds: Readonly<Record<string, (value: string) => Link>> = Object.freeze({
  */
 export function openLink(description: string): Link {
   const at = description.indexOf('=');
-  const open = at < 0 ? undefined : kinds[description.slice(0, at)];
+  const open = at < 0 ? undefined : kinds.get(description.slice(0, at));
   if (open !== undefined) return open(description.slice(at + 1));
   throw new OperatorError('VIF_LINK', `'${description}' is no link for a vif`, 'write tap=NAME');
 }

@@ -135,12 +135,17 @@ export class RxQueue {
     this.#empty = false;
   }
 
-  /** Begins reads, as many as there is room for. Returns how many. */
-  fill(now: number): number {
+  /** Reads that could begin now: as far as the link has frames and there is room for them. */
+  wants(now: number): number {
     if (this.disabled || this.#empty || this.#reading > 0 || now < this.#retryAt) return 0;
     const room = Math.floor((MAX_QUEUED_BYTES - this.#queuedBytes) / BUFFER_BYTES);
-    const count = Math.min(this.#batch, this.#freeCount, room);
-    this.#reading = count;
+    return Math.min(this.#batch, this.#freeCount, room);
+  }
+
+  /** Begins reads. Returns how many. */
+  fill(now: number): number {
+    const count = this.wants(now);
+    this.#reading += count;
     for (let i = 0; i < count; i++) {
       const buffer = this.#free[--this.#freeCount]!;
       this.#source.read(buffer, this.#arena.hva + buffer * BUFFER_BYTES, BUFFER_BYTES);

@@ -6,8 +6,10 @@ import { Doorbell } from '../../shim/io/doorbell.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
 import { UringOp } from '../../shim/io/uring.js';
 import type { IoUring } from '../../shim/io/uring.js';
-import type { Control } from './control.js';
+import type { Control } from '../worker-host.js';
 import type { Credit } from './credit.js';
+import type { VifChannels, VifReport } from './messages.js';
+import type { Rate } from './rate.js';
 import type { RxQueue, RxSource } from './rx-queue.js';
 import { Counter } from './stats.js';
 import type { TxQueue, TxSink } from './tx-queue.js';
@@ -27,20 +29,6 @@ const POLLIN = 1;
 /** RWF_NOWAIT: a link that is full or empty says so instead of keeping the entry. */
 const RWF_NOWAIT = 8;
 const HIGH = 2 ** 32;
-
-export interface VifChannels {
-  /** Event channels of the two rings; the same ones unless the frontend asked for two. */
-  readonly txKick: number;
-  readonly txCall: number;
-  readonly rxKick: number;
-  readonly rxCall: number;
-}
-
-export type VifReport =
-  /** The guest is there, or has posted no buffers for a minute. */
-  | { readonly kind: 'carrier'; readonly on: boolean }
-  /** The frontend broke the protocol; nothing moves until it reconnects. */
-  | { readonly kind: 'disabled'; readonly reason: string };
 
 /** The link's side of the io_uring: one vectored write or one read per frame. */
 export class UringLink implements TxSink, RxSource {
@@ -73,8 +61,6 @@ export interface VifLoopOptions {
   readonly rx: RxQueue;
   readonly channels: VifChannels;
   readonly control: Control;
-  /** eventfd that says `control` has changed. */
-  readonly bellFd: number;
   readonly credit: Credit;
   readonly counters: Float64Array;
   readonly report: (report: VifReport) => void;
@@ -96,7 +82,6 @@ export class VifLoop {
   readonly #bell: Doorbell;
 
   #linkPolled = false;
-  #rateGeneration = 0;
   #carrier = true;
   #disabled = false;
   #spin = SPIN_MS;
@@ -121,12 +106,16 @@ export class VifLoop {
     const { txKick, rxKick } = options.channels;
     const fds = txKick === rxKick ? [txKick] : [txKick, rxKick];
     this.#kicks = fds.map((fd, i) => new Doorbell(options.uring, fd, i, Kind.KICK));
-    this.#bell = new Doorbell(options.uring, options.bellFd, 0, Kind.BELL);
+    this.#bell = new Doorbell(options.uring, options.control.fd, 0, Kind.BELL);
   }
 
-  /** Runs until `control` says stop. */
+  /** Runs until the main thread wants something. */
   run(): void {
-    while (!this.#control.stopping) this.turn();
+    while (!this.#control.wanted()) this.turn();
+  }
+
+  setRate(rate: Rate): void {
+    this.#credit.limit(rate, this.#now());
   }
 
   /** One pass, and the spin or sleep after it if there was nothing to do. */
@@ -151,13 +140,9 @@ export class VifLoop {
 
   /** Moves what there is to move; never waits. True if anything moved. */
   pass(now: number): boolean {
-    this.#takeRate(now);
     const consumed = this.#tx.consume(now);
     this.#rx.fill(now);
-    if (this.#rx.linkEmpty && !this.#linkPolled && !this.#disabled) {
-      this.#link.poll();
-      this.#linkPolled = true;
-    }
+    this.#watchLink();
     this.#uring.enter(0, -1);
     const completed = this.#reap(now);
     const delivered = this.#rx.deliver(now);
@@ -168,11 +153,11 @@ export class VifLoop {
     return worked;
   }
 
-  #takeRate(now: number): void {
-    const generation = this.#control.rateGeneration;
-    if (generation === this.#rateGeneration) return;
-    this.#rateGeneration = generation;
-    this.#credit.limit(this.#control.rate, now);
+  /** A link that had nothing more is watched, by spins and sleeps alike. */
+  #watchLink(): void {
+    if (!this.#rx.linkEmpty || this.#linkPolled || this.#disabled) return;
+    this.#link.poll();
+    this.#linkPolled = true;
   }
 
   #publish(): void {
@@ -183,7 +168,7 @@ export class VifLoop {
     if (rx && rxCall !== txCall) signalEventfd(rxCall);
   }
 
-  /** Takes completions; returns how many were packets. */
+  /** Takes completions; returns how many moved something on. */
   #reap(now: number): number {
     const uring = this.#uring;
     const count = uring.completions();
@@ -201,8 +186,10 @@ export class VifLoop {
           if (result >= 0) moved++;
           break;
         case Kind.LINK:
+          // Work to come counts as work: the read is the next pass's.
           this.#linkPolled = false;
           this.#rx.readable();
+          moved++;
           break;
         case Kind.KICK:
           if (this.#kicks[tag]!.completed(uring.flags(i), result)) this.#kicked = true;
@@ -254,10 +241,15 @@ export class VifLoop {
   #sleep(now: number): void {
     this.#rx.tick(now);
     this.#watchHealth();
+    // Frames that were let go have made room for others.
+    if (this.#rx.wants(now) > 0) return;
     const muted = this.#disabled || now < this.#mutedUntil;
     if (!muted) for (const kick of this.#kicks) kick.arm();
     this.#bell.arm();
-    if (this.#control.stopping || this.#control.rateGeneration !== this.#rateGeneration) return;
+    // The pass before may be the one that found the link empty.
+    this.#watchLink();
+    // Whoever wants us sets the word before ringing, and the bell is armed by now.
+    if (this.#control.wanted()) return;
     // Both rings are asked, even if the first already has work: an event asked for needlessly does no harm.
     const txQuiet = this.#tx.armEvent();
     const rxQuiet = this.#rx.armEvent();

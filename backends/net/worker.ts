@@ -1,43 +1,55 @@
-/** The thread of one vif. Between connections it sits in its event loop; during one, the vif's loop has it. */
-import { parentPort, workerData } from 'node:worker_threads';
-import { Errno } from '../../shim/abi/errno.js';
+/** The thread of a vif: maps the guest, serves one connection at a time. */
 import { attachGuest } from '../../shim/memory/attach.js';
-import { XenError } from '../../shim/observe/errors.js';
+import { serveWorker } from '../worker-host.js';
 import { openConnection } from './connection.js';
-import type { FromVifWorker, ToVifWorker, VifConnect, VifWorkerData } from './messages.js';
+import type { Connection } from './connection.js';
+import type { VifEvent, VifRequest, VifWorkerSettings } from './messages.js';
 
-const { handles, counters } = workerData as VifWorkerData;
-const guest = attachGuest(handles);
-const shared = new Float64Array(counters);
+serveWorker<VifWorkerSettings>((settings, control, emit) => {
+  const guest = attachGuest(settings.guest);
+  const counters = new Float64Array(settings.counters);
+  const tell = (event: VifEvent): void => {
+    emit(event);
+  };
+  let connection: Connection | undefined;
+  tell({ kind: 'attached', thread: guest.grantTable.thread });
 
-function say(message: FromVifWorker): void {
-  parentPort!.postMessage(message);
-}
+  const disconnect = (): void => {
+    connection?.close();
+    connection = undefined;
+  };
 
-function serve(params: VifConnect): void {
-  let connection;
-  try {
-    connection = openConnection(guest.grants, shared, params, say);
-  } catch (error) {
-    // Anything but the guest's mistake is ours, and costs this vif alone.
-    const errno = error instanceof XenError ? error.errno : Errno.EIO;
-    say({ kind: 'refused', errno, text: (error as Error).message });
-    return;
-  }
-  say({ kind: 'connected' });
-  try {
-    connection.loop.run();
-  } finally {
-    connection.close();
-    say({ kind: 'stopped' });
-  }
-}
-
-parentPort!.on('message', (message: ToVifWorker) => {
-  if (message.kind === 'connect') {
-    serve(message);
-    return;
-  }
-  guest.detach();
-  parentPort!.close();
+  return {
+    get active() {
+      return connection !== undefined;
+    },
+    run() {
+      connection?.loop.run();
+    },
+    handle(message) {
+      const request = message as VifRequest;
+      switch (request.kind) {
+        case 'connect':
+          disconnect();
+          connection = openConnection({
+            grants: guest.grants, counters, linkFd: settings.linkFd, control, report: tell, params: request.connect,
+          });
+          break;
+        case 'disconnect':
+          disconnect();
+          break;
+        case 'rate':
+          connection?.loop.setRate(request.rate);
+          break;
+        case 'remap':
+          guest.remap(request.ram);
+          break;
+      }
+      return undefined;
+    },
+    close() {
+      disconnect();
+      guest.detach();
+    },
+  };
 });

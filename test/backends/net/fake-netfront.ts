@@ -101,8 +101,8 @@ export class FakeNetfront {
   readonly handles: GuestHandles;
   readonly guest: AttachedGuest;
   readonly ram: Uint8Array;
-  readonly tx: FrontRing;
-  readonly rx: FrontRing;
+  tx: FrontRing;
+  rx: FrontRing;
   readonly kickFd = native.eventfd();
   readonly callFd = native.eventfd();
   readonly #entries: DataView;
@@ -193,8 +193,16 @@ export class FakeNetfront {
     if (this.tx.push() || always) this.kick();
   }
 
-  kick(): void {
+  /** EVTCHNOP_send, for either ring. */
+  kick = (): void => {
     native.eventfdSignal(this.kickFd);
+  };
+
+  /** Begins anew with empty rings, as a driver does after a close. */
+  reset(): void {
+    for (const gfn of [TX_GFN, RX_GFN]) new Uint8Array(this.ram.buffer, gfn * PAGE_SIZE, PAGE_SIZE).fill(0);
+    this.tx = new FrontRing(this.page(TX_GFN), 12);
+    this.rx = new FrontRing(this.page(RX_GFN), 8);
   }
 
   /**

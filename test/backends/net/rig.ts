@@ -2,7 +2,6 @@
 import { native } from '../../../kvm/native.js';
 import { openConnection } from '../../../backends/net/connection.js';
 import type { Connection } from '../../../backends/net/connection.js';
-import { createControl } from '../../../backends/net/control.js';
 import type { Offloads } from '../../../backends/net/link.js';
 import { UNLIMITED } from '../../../backends/net/rate.js';
 import type { Rate } from '../../../backends/net/rate.js';
@@ -10,7 +9,7 @@ import { arena } from '../../../shim/io/memory.js';
 import { IoUring, UringOp } from '../../../shim/io/uring.js';
 import { COUNTER_BYTES, readStats } from '../../../backends/net/stats.js';
 import type { QueueStats } from '../../../backends/net/stats.js';
-import type { VifReport } from '../../../backends/net/vif-loop.js';
+import type { VifReport } from '../../../backends/net/messages.js';
 import { FakeNetfront, RX_REF, TX_REF } from './fake-netfront.js';
 
 const VNET = 12;
@@ -109,12 +108,13 @@ export class Rig {
     this.wire = new WireEnd(wireFd);
     const { kickFd, callFd } = this.front;
     try {
-      this.connection = openConnection(
-        this.front.guest.grants,
-        this.#counters,
-        {
-          kind: 'connect',
-          linkFd,
+      this.connection = openConnection({
+        grants: this.front.guest.grants,
+        counters: this.#counters,
+        linkFd,
+        control: { fd: bellFd, wanted: () => false },
+        report: (report) => this.reports.push(report),
+        params: {
           txRef: TX_REF,
           rxRef: RX_REF,
           channels: { txKick: kickFd, txCall: callFd, rxKick: kickFd, rxCall: callFd },
@@ -122,12 +122,9 @@ export class Rig {
           scatterGather: options.scatterGather ?? true,
           notifies: options.notifies ?? true,
           rate: options.rate ?? UNLIMITED,
-          control: createControl(),
-          bellFd,
         },
-        (report) => this.reports.push(report),
-        () => this.now,
-      );
+        now: () => this.now,
+      });
     } catch (error) {
       this.#closeRest();
       throw error;
