@@ -85,6 +85,8 @@ export class NativeBridge implements Bridge {
 
   listen(events: BridgeEvents): void {
     this.#events = events;
+    // What came before anybody listened still waits.
+    this.#serve();
   }
 
   vcpus(): number[] {
@@ -113,7 +115,7 @@ export class NativeBridge implements Bridge {
   /** Answers what vCPUs wait for; stays a little longer for the next one; then lets the event loop sleep. */
   #serve(): void {
     for (let turn = 0; turn < BURST; turn++) {
-      if (this.#closed) return;
+      if (this.#closed || this.#events === undefined) return;
       if (this.#servePending()) continue;
       if (native.spinForRequest(this.#memory, SPIN_NS)) continue;
       Atomics.store(this.#words, header.sleeping >> 2, 1);

@@ -86,6 +86,7 @@ export class Guest {
   /** Ends backends, console and domain. QEMU may be gone already. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#parts.log.debug({ counts: Object.fromEntries(this.#dispatcher?.counts ?? []) }, 'hypercalls');
     await this.#letGo();
     await Promise.allSettled(this.#disks.map((disk) => disk.close()));
     this.#domain?.close();

@@ -13,15 +13,11 @@ import {
   PlatformParameters64,
   XenVersionOp,
 } from '../abi/version.js';
+import { XEN_VERSION } from '../abi/release.js';
 import { HypercallNumber } from '../abi/xen.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
 import { bare, hypercall, operation, refuse, type Fields } from './row.js';
 
-/** The release whose interface this is: also what CPUID leaf 1 must say. */
-export const XEN_MAJOR = 4;
-export const XEN_MINOR = 17;
-/** As XENVER_version and CPUID report it. */
-export const XEN_VERSION = (XEN_MAJOR << 16) | XEN_MINOR;
 const EXTRA_VERSION = '.0-xenshim';
 const CAPABILITIES = 'xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64';
 
@@ -55,7 +51,7 @@ export const xenVersion = hypercall({
   number: HypercallNumber.xen_version,
   name: 'xen_version',
   operations: [
-    bare(XenVersionOp.version, 'version', () => (XEN_MAJOR << 16) | XEN_MINOR),
+    bare(XenVersionOp.version, 'version', () => XEN_VERSION),
     string(XenVersionOp.extraversion, 'extraversion', ExtraVersion, EXTRA_VERSION),
     operation(XenVersionOp.compile_info, 'compile_info', { layout: CompileInfo, direction: 'out' }, (_, view, at) => {
       text(view, at.compiler, 64, 'TypeScript');
