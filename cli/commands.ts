@@ -12,6 +12,10 @@ export const commands: Readonly<Record<string, Command>> = Object.freeze({
     summary: 'start a Xen guest: xenshim run [options] -- qemu-system-x86_64 …',
     run: async (argv) => (await import('./run/run.js')).run(argv),
   },
+  check: {
+    summary: 'say what this host offers, and what to do about what is missing',
+    run: async (argv) => (await import('./check/check.js')).check(argv),
+  },
   list: {
     summary: 'list the running guests',
     run: async (argv) => (await import('./control/commands.js')).list(argv),

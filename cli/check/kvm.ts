@@ -10,6 +10,12 @@ const require = createRequire(import.meta.url);
 const KVM_CHECK_EXTENSION = 0xae03;
 const KVM_CAP_XEN_HVM = 38;
 
+/**
+ * What no guest can do without: hypercalls that come to us, a kernel that knows the guest's areas, and
+ * KVM_XEN_HVM_EVTCHN_SEND, by which every event of the shim itself is raised. Linux 5.18 has them all.
+ */
+export const REQUIRED = KvmXenCap.INTERCEPT_HCALL | KvmXenCap.SHARED_INFO | KvmXenCap.EVTCHN_SEND;
+
 export interface KvmProbe {
   /** errno name when /dev/kvm cannot be opened. */
   readonly error?: string;
@@ -47,7 +53,11 @@ export function kvmProblem(probe: KvmProbe): OperatorError | undefined {
     default:
       return new OperatorError('NO_KVM', `/dev/kvm does not open (${probe.error})`, 'see the kernel log', 3);
   }
-  if ((probe.xen & KvmXenCap.INTERCEPT_HCALL) !== 0) return undefined;
+  if ((probe.xen & REQUIRED) === REQUIRED) return undefined;
+  if ((probe.xen & KvmXenCap.INTERCEPT_HCALL) !== 0) {
+    const names = Object.entries(KvmXenCap).filter(([, bit]) => (REQUIRED & bit & ~probe.xen) !== 0).map(([name]) => name);
+    return new OperatorError('OLD_KVM_XEN', `this kernel's KVM lacks ${names.join(' and ')}`, 'use Linux 5.18 or newer', 3);
+  }
   return new OperatorError('NO_KVM_XEN', "this kernel's KVM does not forward Xen hypercalls",
     'use a kernel with CONFIG_KVM_XEN=y', 3);
 }
