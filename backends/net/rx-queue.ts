@@ -8,11 +8,11 @@ import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
 import type { BackRing, RingPage } from '../../shim/ring/back-ring.js';
 import type { Arena } from './arena.js';
-import { completeChecksum } from './checksum.js';
 import { MIN_FRAME } from './headers.js';
 import type { Offloads } from './link.js';
+import { RxOffload } from './rx-offload.js';
 import { Counter } from './stats.js';
-import { VnetFlag, VnetGso, VnetHeader } from './vnet-header.js';
+import { VnetHeader } from './vnet-header.js';
 
 /** Frames read and not yet delivered at most. */
 const BUFFERS = 64;
@@ -73,7 +73,7 @@ export class RxQueue {
   readonly #source: RxSource;
   readonly #arena: Arena;
   readonly #counters: Float64Array;
-  readonly #offloads: Offloads;
+  readonly #offload: RxOffload;
   readonly #scatterGather: boolean;
   readonly #drainMs: number;
   readonly #stallMs: number;
@@ -109,7 +109,7 @@ export class RxQueue {
     this.#source = options.source;
     this.#arena = options.arena;
     this.#counters = options.counters;
-    this.#offloads = options.offloads;
+    this.#offload = new RxOffload(options.arena, options.offloads);
     this.#scatterGather = options.scatterGather;
     this.#notifies = options.notifies;
     this.#drainMs = options.notifies ? DRAIN_MS : DRAIN_NO_NOTIFY_MS;
@@ -253,45 +253,18 @@ export class RxQueue {
     }
   }
 
-  /** Reads the virtio-net header and finishes what the frontend cannot. False if it cannot take the frame at all. */
+  /** Judges a frame; false if the frontend cannot take it. */
   #accept(buffer: number, length: number): boolean {
-    const { view, u8 } = this.#arena;
-    const at = buffer * BUFFER_BYTES;
-    const frame = at + VnetHeader.SIZE;
-    if (length < MIN_FRAME) return false;
-    const vnetFlags = view.getUint8(at + VnetHeader.flags);
-    const vnetGso = view.getUint8(at + VnetHeader.gso_type) & ~VnetGso.ECN;
-    let flags = (vnetFlags & VnetFlag.DATA_VALID) !== 0 ? NetRxFlag.data_validated : 0;
-    let gsoType: number = NetifGsoType.NONE;
-    if (vnetGso === VnetGso.TCPV4 && this.#offloads.tso4) gsoType = NetifGsoType.TCPV4;
-    else if (vnetGso === VnetGso.TCPV6 && this.#offloads.tso6) gsoType = NetifGsoType.TCPV6;
-    else if (vnetGso !== VnetGso.NONE) return false;
-    if ((vnetFlags & VnetFlag.NEEDS_CSUM) !== 0) {
-      if (gsoType !== NetifGsoType.NONE || this.#takesBlank(frame)) {
-        flags = NetRxFlag.csum_blank | NetRxFlag.data_validated;
-      } else {
-        const start = view.getUint16(at + VnetHeader.csum_start, true);
-        const offset = view.getUint16(at + VnetHeader.csum_offset, true);
-        if (!completeChecksum(u8, frame, length, start, offset)) return false;
-      }
-    }
+    const offload = this.#offload;
+    if (length < MIN_FRAME || !offload.accept(buffer * BUFFER_BYTES, length)) return false;
     const slots = Math.ceil(length / PAGE_SIZE);
     if (slots > 1 && !this.#scatterGather) return false;
     this.#length[buffer] = length;
-    this.#flags[buffer] = flags;
-    this.#gsoType[buffer] = gsoType;
-    this.#gsoSize[buffer] = view.getUint16(at + VnetHeader.gso_size, true);
-    this.#needs[buffer] = slots + (gsoType === NetifGsoType.NONE ? 0 : 1);
+    this.#flags[buffer] = offload.flags;
+    this.#gsoType[buffer] = offload.gsoType;
+    this.#gsoSize[buffer] = offload.gsoSize;
+    this.#needs[buffer] = slots + (offload.gsoType === NetifGsoType.NONE ? 0 : 1);
     return true;
-  }
-
-  /** Whether a frame's checksum may stay blank: the link's switch is for both protocols, the frontend's are not. */
-  #takesBlank(frame: number): boolean {
-    const { csum4, csum6 } = this.#offloads;
-    if (csum4 === csum6) return csum4;
-    const { u8 } = this.#arena;
-    const ethertype = (u8[frame + 12]! << 8) | u8[frame + 13]!;
-    return ethertype === 0x0800 ? csum4 : ethertype === 0x86dd ? csum6 : false;
   }
 
   #copyOut(buffer: number): void {

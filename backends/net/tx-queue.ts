@@ -2,21 +2,21 @@
  * One transmit ring: slots in, frames to the link, responses out. Headers are looked at only in a private copy; the
  * rest of a frame goes from the guest's own pages, pinned until the link has taken it.
  */
-import { NETIF_RING_SIZE, NetifGsoType, NetifRsp, NetTxFlag, NetifExtraType } from '../../shim/abi/io/netif.js';
+import { NETIF_RING_SIZE, NetifExtraType, NetifRsp } from '../../shim/abi/io/netif.js';
 import { Errno } from '../../shim/abi/errno.js';
 import { INVALID_GRANT_HANDLE, MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
 import type { RamWindow } from '../../shim/memory/guest-memory.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
-import { putIovec } from './arena.js';
+import { copyBytes, putIovec } from './arena.js';
 import type { Arena } from './arena.js';
-import { putPseudoHeaderSum } from './checksum.js';
 import type { Credit } from './credit.js';
-import { HEADER_COPY, Ip, TransportHeaders } from './headers.js';
+import { HEADER_COPY } from './headers.js';
 import { Counter } from './stats.js';
+import { TxOffload } from './tx-offload.js';
 import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, TxPackets } from './tx-packets.js';
 import { TxParser, TxVerdict } from './tx-parser.js';
-import { VnetGso, VnetHeader, writeCsumHeader, writeGsoHeader, writePlainHeader } from './vnet-header.js';
+import { VnetHeader } from './vnet-header.js';
 
 /** Packets between the ring and the link at most. */
 const TAGS = NETIF_RING_SIZE;
@@ -58,7 +58,7 @@ export class TxQueue {
   readonly #credit: Credit;
   readonly #packets = new TxPackets(TAGS);
   readonly #parser: TxParser;
-  readonly #headers = new TransportHeaders();
+  readonly #offload: TxOffload;
   readonly #maps = new MapBatch(NETIF_RING_SIZE);
   readonly #unmaps = new MapBatch(TAGS * MAX_DATA_SLOTS);
   /** Tags parsed and not yet sent, in ring order; the same for those sent and not yet answered. */
@@ -82,6 +82,7 @@ export class TxQueue {
     this.#counters = counters;
     this.#credit = credit;
     this.#parser = new TxParser(ring, this.#packets);
+    this.#offload = new TxOffload(arena);
   }
 
   /** Packets the link has not taken yet. */
@@ -274,7 +275,7 @@ export class TxQueue {
       if (size > head) putIovec(arena, at + IOVECS, iovecs++, window.hva + from + head, size - head);
       op++;
     }
-    if (!this.#writeVnetHeader(tag, at, copied)) {
+    if (!this.#offload.write(packets, tag, at, copied)) {
       // The wire would have lost it; its grants were in order, so the answer is OKAY.
       this.#counters[Counter.txDropHeaders]!++;
       this.#done[this.#doneCount++] = tag;
@@ -282,31 +283,6 @@ export class TxQueue {
     }
     putIovec(arena, at + IOVECS, 0, arena.hva + at, FRAME + copied);
     this.#sink.send(tag, arena.hva + at + IOVECS, iovecs);
-  }
-
-  #writeVnetHeader(tag: number, at: number, copied: number): boolean {
-    const packets = this.#packets;
-    const { view, u8 } = this.#arena;
-    const gsoType = packets.gsoType[tag]!;
-    const blank = (packets.flags[tag]! & NetTxFlag.csum_blank) !== 0;
-    if (gsoType === NetifGsoType.NONE && !blank) {
-      writePlainHeader(view, at);
-      return true;
-    }
-    const headers = this.#headers;
-    if (!headers.parse(u8, at + FRAME, copied)) return false;
-    if (gsoType === NetifGsoType.NONE) {
-      writeCsumHeader(view, at, headers.transport, headers.csumOffset);
-      return true;
-    }
-    const version = gsoType === NetifGsoType.TCPV4 ? 4 : 6;
-    if (headers.protocol !== Ip.TCP || headers.version !== version) return false;
-    // Some frontends segment but forget to say the checksum is blank; what is in the field is then a whole one.
-    if (!blank) putPseudoHeaderSum(u8, at + FRAME, packets.total[tag]!, headers);
-    const type = version === 4 ? VnetGso.TCPV4 : VnetGso.TCPV6;
-    const size = packets.gsoSize[tag]!;
-    writeGsoHeader(view, at, headers.transport, headers.csumOffset, type, size, headers.end);
-    return true;
   }
 
   #collectHandles(tag: number): void {
@@ -342,11 +318,4 @@ export class TxQueue {
     this.errno = errno;
     this.reason = reason;
   }
-}
-
-/** A copy without the garbage a `subarray` would leave; at most HEADER_COPY bytes. */
-function copyBytes(from: DataView, at: number, to: DataView, into: number, length: number): void {
-  let i = 0;
-  for (; i + 4 <= length; i += 4) to.setInt32(into + i, from.getInt32(at + i, true), true);
-  for (; i < length; i++) to.setUint8(into + i, from.getUint8(at + i));
 }

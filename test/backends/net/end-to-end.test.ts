@@ -179,6 +179,22 @@ test('E110: a frontend that revokes its ring grants while connected disturbs nob
   t.is(await lab.close(), 0);
 });
 
+test('E111: one page as both rings, and as a transmit buffer too, disturbs nobody but that vif', async (t) => {
+  const lab = new VifLab();
+  await lab.connect({ keys: { 'rx-ring-ref': String(TX_REF) } });
+  for (let i = 0; i < 20; i++) {
+    lab.front.putTx({ gref: TX_REF, size: 1000, offset: 100 });
+    lab.front.pushTx(true);
+    lab.wire.send(plainFrame(500));
+    await sleep(1);
+  }
+  await lab.disconnect();
+  await lab.connect();
+  while (lab.wire.receive() !== undefined);
+  t.deepEqual(await traffic(lab, 3), []);
+  t.is(await lab.close(), 0);
+});
+
 test('E75: a vif disabled for its ring index loses its carrier, and a reconnect brings it back', async (t) => {
   const lab = new VifLab();
   await lab.connect();
