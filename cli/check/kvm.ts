@@ -12,7 +12,7 @@ const KVM_CAP_XEN_HVM = 38;
 
 /**
  * What no guest can do without: hypercalls that come to us, a kernel that knows the guest's areas, and
- * KVM_XEN_HVM_EVTCHN_SEND, by which every event of the shim itself is raised. Linux 5.18 has them all.
+ * KVM_XEN_HVM_EVTCHN_SEND, by which every event of the shim itself is raised. Linux 5.19 has them all.
  */
 export const REQUIRED = KvmXenCap.INTERCEPT_HCALL | KvmXenCap.SHARED_INFO | KvmXenCap.EVTCHN_SEND;
 
@@ -56,7 +56,7 @@ export function kvmProblem(probe: KvmProbe): OperatorError | undefined {
   if ((probe.xen & REQUIRED) === REQUIRED) return undefined;
   if ((probe.xen & KvmXenCap.INTERCEPT_HCALL) !== 0) {
     const names = Object.entries(KvmXenCap).filter(([, bit]) => (REQUIRED & bit & ~probe.xen) !== 0).map(([name]) => name);
-    return new OperatorError('OLD_KVM_XEN', `this kernel's KVM lacks ${names.join(' and ')}`, 'use Linux 5.18 or newer', 3);
+    return new OperatorError('OLD_KVM_XEN', `this kernel's KVM lacks ${names.join(' and ')}`, 'use Linux 5.19 or newer', 3);
   }
   return new OperatorError('NO_KVM_XEN', "this kernel's KVM does not forward Xen hypercalls",
     'use a kernel with CONFIG_KVM_XEN=y', 3);

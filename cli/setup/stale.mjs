@@ -30,7 +30,7 @@ export function packagesStale() {
   const { packages: have } = JSON.parse(readFileSync(installed, 'utf8'));
   const { packages: want } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
   return Object.entries(want).some(([path, { version, optional }]) =>
-    path !== '' && (have[path] === undefined ? optional !== true : have[path].version !== version));
+    path !== '' && optional !== true && have[path]?.version !== version);
 }
 
 /** node_modules that belong to another checkout are not ours to replace. */

@@ -42,7 +42,7 @@ for (const [name, kvm, cure] of [
   ['no /dev/kvm', { error: 'ENOENT', xen: 0 }, /firmware/],
   ['no permission for /dev/kvm', { error: 'EACCES', xen: 0 }, /group kvm/],
   ['a KVM without Xen', { xen: 0 }, /CONFIG_KVM_XEN/],
-  ['a KVM whose Xen part cannot raise events', { xen: 0x1f }, /5\.18/],
+  ['a KVM whose Xen part cannot raise events', { xen: 0x1f }, /5\.19/],
 ] as const) {
   test(`${name}: no mode, the cure, exit status 3, and any-KVM mode is said not to be there`, async (t) => {
     const { status, output } = await run([], host({ kvm: () => kvm }));
