@@ -1,0 +1,152 @@
+/** A guest under `xenshim run` beside a stock QEMU, with what a demo or a test needs around it. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { withSbin } from '../../vm-images/process.js';
+import { GuestConsole } from './guest-console.js';
+import { HostNetwork } from './host-network.js';
+
+export interface GuestRunOptions {
+  readonly name: string;
+  /** Folder with disk.img, vmlinuz and initrd. */
+  readonly image: string;
+  readonly machine: 'pc' | 'q35';
+  readonly vcpus: number;
+  /** MiB. */
+  readonly memory: number;
+  /** Further arguments of the guest's kernel. */
+  readonly kernelArguments?: string;
+}
+
+export interface GuestExit {
+  /** Exit status of `xenshim run`, which is QEMU's. */
+  readonly status: number;
+}
+
+const xenshim = fileURLToPath(new URL('../../../cli/xenshim.mjs', import.meta.url));
+
+export class GuestRun {
+  readonly console: GuestConsole;
+  /** Copy of the image that this run writes to. */
+  readonly disk: string;
+  readonly #process: ChildProcess;
+  readonly #exited: Promise<GuestExit>;
+  #running = true;
+
+  private constructor(
+    readonly options: GuestRunOptions,
+    readonly work: string,
+    readonly network: HostNetwork,
+  ) {
+    this.disk = join(work, 'disk.img');
+    mkdirSync(this.runDir);
+    execFileSync('cp', ['--sparse=always', join(options.image, 'disk.img'), this.disk]);
+    const log = openSync(this.log, 'a');
+    const [program, ...args] = network.wrap([process.execPath, xenshim, ...this.#arguments()]);
+    this.#process = spawn(program!, args, { stdio: ['ignore', log, log], env: this.environment });
+    closeSync(log);
+    this.#exited = new Promise((resolve) => {
+      this.#process.once('exit', (status) => {
+        this.#running = false;
+        resolve({ status: status ?? 1 });
+      });
+    });
+    this.console = new GuestConsole(join(this.runDir, options.name, 'console.sock'), () => this.#running);
+  }
+
+  /** Starts the guest and its network. */
+  static async start(options: GuestRunOptions): Promise<GuestRun> {
+    const work = mkdtempSync(join(tmpdir(), 'xenshim-guest-'));
+    const network = await HostNetwork.create(options.name);
+    const run = new GuestRun(options, work, network);
+    while (!(await network.hasTap())) {
+      if (!run.#running) throw new Error(`xenshim ended at once: ${run.lastLog()}`);
+      await sleep(200);
+    }
+    await network.start();
+    return run;
+  }
+
+  /** Where xenshim keeps the sockets of its guests during this run. */
+  get runDir(): string {
+    return join(this.work, 'run');
+  }
+
+  get log(): string {
+    return join(this.work, 'xenshim.log');
+  }
+
+  get environment(): NodeJS.ProcessEnv {
+    return { ...process.env, PATH: withSbin(process.env['PATH']), XENSHIM_RUNDIR: this.runDir };
+  }
+
+  /** `xenshim shutdown NAME`. */
+  shutdown(): void {
+    execFileSync(process.execPath, [xenshim, 'shutdown', this.options.name], { env: this.environment, timeout: 60_000 });
+  }
+
+  /** Waits for QEMU and xenshim to end; undefined if they do not within `seconds`. */
+  async ended(seconds: number): Promise<GuestExit | undefined> {
+    const waiting = new AbortController();
+    const tooLong = sleep(seconds * 1000, undefined, { signal: waiting.signal }).catch(() => undefined);
+    const exit = await Promise.race([this.#exited, tooLong]);
+    waiting.abort();
+    return exit ?? undefined;
+  }
+
+  /** The last lines of xenshim's and QEMU's log. */
+  lastLog(lines = 6): string {
+    return existsSync(this.log) ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-lines).join(' | ') : '';
+  }
+
+  /** What a finished run must not leave: processes, its tap, sockets, files. Empty = clean. */
+  async leftovers(): Promise<string[]> {
+    const known = new Set(['disk.img', 'run', 'xenshim.log']);
+    const found = [
+      ...processesNaming(this.work).map((pid) => `process ${pid}`),
+      ...readdirSync(this.runDir).map((name) => `socket folder ${name}`),
+      ...readdirSync(this.work).filter((name) => !known.has(name)).map((name) => `file ${name}`),
+      ...readFileSync('/proc/net/unix', 'utf8').split('\n').filter((line) => line.includes(this.runDir)).map(() => 'socket'),
+    ];
+    if (await this.network.hasTap()) found.push(`tap ${this.network.tap}`);
+    return found;
+  }
+
+  /** Ends whatever still runs and removes the run's files. */
+  async close(): Promise<void> {
+    this.console.disconnect();
+    if (this.#running) {
+      this.#process.kill('SIGTERM');
+      if (!(await this.ended(20))) this.#process.kill('SIGKILL');
+    }
+    for (const pid of processesNaming(this.work)) process.kill(pid, 'SIGKILL');
+    await this.network.close();
+    rmSync(this.work, { recursive: true, force: true });
+  }
+
+  #arguments(): string[] {
+    const { name, image, machine, vcpus, memory, kernelArguments = '' } = this.options;
+    return [
+      'run', '--name', name, '--disk', this.disk, '--vif', `tap=${this.network.tap}`, '--', 'qemu-system-x86_64',
+      '-machine', machine, '-cpu', 'host', '-smp', String(vcpus), '-m', String(memory), '-nodefaults', '-display', 'none',
+      '-kernel', join(image, 'vmlinuz'), '-initrd', join(image, 'initrd'),
+      '-append', `root=/dev/xvda ro console=hvc0 quiet ${kernelArguments}`.trim(),
+      // An emulated disk and NIC, for the guest to unplug: the disk is the PV disk's own image, as on a Xen host.
+      '-drive', `file=${this.disk},format=raw,if=ide,file.locking=off`,
+      '-netdev', 'hubport,id=emulated,hubid=0', '-device', 'e1000,netdev=emulated',
+    ];
+  }
+}
+
+function processesNaming(text: string): number[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid).filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(text);
+    } catch {
+      return false; // it has just ended
+    }
+  }).map(Number);
+}

@@ -1,0 +1,55 @@
+/** Where guests can run: on this machine's KVM, or in the nested lab. */
+import { probeKvm, kvmProblem } from '../check/kvm.js';
+import { builtImage, type Progress } from '../../vm-images/build.js';
+import { runJob } from '../../vm-images/lab/job.js';
+import { imageSpec } from '../../vm-images/manifest.js';
+
+export type HostKind = 'native' | 'lab';
+
+/** Chooses, and says in one line why. `native` also needs root: taps and network namespaces are made. */
+export function chooseHost(): { kind: HostKind; why: string } {
+  const problem = kvmProblem(probeKvm());
+  if (problem) return { kind: 'lab', why: `${problem.message}: the guest runs in the nested lab` };
+  if (process.getuid?.() !== 0) {
+    return { kind: 'lab', why: 'KVM would do, but taps need root (sudo npm run demo): the guest runs in the nested lab' };
+  }
+  return { kind: 'native', why: "the guest runs directly on this machine's KVM" };
+}
+
+export interface HostJob {
+  readonly host: HostKind;
+  /** Script of dist and its arguments; run by node as root on a host with usable KVM. */
+  readonly script: string;
+  readonly args: readonly string[];
+  /** Folder for what the script leaves in $XENSHIM_RESULTS. */
+  readonly results: string;
+  readonly guest: string;
+  readonly timeoutSeconds: number;
+  readonly onOutput: (chunk: Buffer) => void;
+  readonly progress: Progress;
+}
+
+/** Runs a job in the lab; resolves to its exit status. */
+export function runInLab(job: HostJob): Promise<number> {
+  return runJob({
+    command: `exec node dist/${job.script} ${job.args.join(' ')}`,
+    env: { XENSHIM_RESULTS: '/job/results' },
+    guests: [job.guest],
+    timeoutSeconds: job.timeoutSeconds,
+    onOutput: job.onOutput,
+    progress: job.progress,
+    results: job.results,
+  });
+}
+
+/** Folder with the guest's disk.img, vmlinuz and initrd on this host. */
+export async function guestImage(guest: string, progress: Progress): Promise<string> {
+  const inLab = process.env['XENSHIM_IMAGES'];
+  if (inLab !== undefined) return `${inLab}/${guest}`;
+  return (await builtImage(imageSpec('guests', guest), progress)).dir;
+}
+
+/** What a guest's kernel must be told here: a software CPU's timers are too slow for the check at boot. */
+export function hostKernelArguments(): string {
+  return process.env['XENSHIM_LAB'] === undefined ? '' : 'no_timer_check';
+}

@@ -1,0 +1,112 @@
+/** `npm run demo`: boots a Debian guest on the best host there is and reports what it and the host show. */
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { OperatorError } from '../../shim/observe/errors.js';
+import { chooseHost, guestImage, hostKernelArguments, runInLab } from './host.js';
+import { reportText, type Report } from './report.js';
+import { runSession } from './session.js';
+
+const usage = `usage: npm run demo -- [--report FILE]
+
+Boots an unmodified Debian Xen guest under xenshim beside a stock QEMU and reports what the guest and the host show.
+  --report FILE   the report as JSON
+  --machine TYPE  pc or q35 (q35)
+`;
+
+const guest = 'trixie';
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      report: { type: 'string' },
+      machine: { type: 'string', default: 'q35' },
+      here: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const { machine } = values;
+  if (machine !== 'pc' && machine !== 'q35') {
+    throw new OperatorError('USAGE', `--machine cannot be '${machine}'`, 'use pc or q35');
+  }
+  const started = Date.now();
+  const report = await demo(machine, values.here);
+  if (values.here) {
+    writeFileSync(join(process.env['XENSHIM_RESULTS'] ?? '.', 'report.json'), JSON.stringify(report));
+    return report.ok ? 0 : 1;
+  }
+  process.stdout.write(`\n${reportText(report)}whole demo: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
+  if (values.report !== undefined) {
+    mkdirSync(dirname(resolve(values.report)), { recursive: true });
+    writeFileSync(values.report, `${JSON.stringify(report, null, 2)}\n`);
+    say(`report written to ${values.report}`);
+  }
+  return report.ok ? 0 : 1;
+}
+
+async function demo(machine: 'pc' | 'q35', here: boolean): Promise<Report> {
+  if (here) return await runHere(machine);
+  const host = chooseHost();
+  say(host.why);
+  return host.kind === 'native' ? await runHere(machine) : await runThere(machine);
+}
+
+async function runHere(machine: 'pc' | 'q35'): Promise<Report> {
+  return await runSession({
+    name: 'xsdemo',
+    image: await guestImage(guest, say),
+    machine,
+    vcpus: 2,
+    memory: 512,
+    kernelArguments: hostKernelArguments(),
+    mode: 'kvm-xen',
+    say,
+    keepLogs: (run) => {
+      const kept = join(process.env['XENSHIM_RESULTS'] ?? tmpdir(), 'xenshim-demo.log');
+      copyFileSync(run.log, kept);
+      say(`xenshim's log: ${kept}`);
+    },
+  });
+}
+
+async function runThere(machine: string): Promise<Report> {
+  const results = mkdtempSync(join(tmpdir(), 'xenshim-demo-'));
+  let ok = false;
+  try {
+    await runInLab({
+      host: 'lab',
+      script: 'cli/demo/main.js',
+      args: ['--here', '--machine', machine],
+      results,
+      guest,
+      timeoutSeconds: 900,
+      onOutput: (chunk) => process.stdout.write(chunk),
+      progress: say,
+    });
+    const report = JSON.parse(readFileSync(join(results, 'report.json'), 'utf8')) as Report;
+    ok = report.ok;
+    return report;
+  } finally {
+    if (ok) rmSync(results, { recursive: true });
+    else say(`logs of the failed run: ${results}`);
+  }
+}
+
+const zero = Date.now();
+
+function say(line: string): void {
+  process.stdout.write(`[${((Date.now() - zero) / 1000).toFixed(0).padStart(3)} s] ${line}\n`);
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof OperatorError)) throw error;
+  process.stderr.write(`xenshim demo: ${error.line}\n`);
+  process.exitCode = error.exitStatus;
+}
