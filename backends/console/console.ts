@@ -25,12 +25,16 @@ export interface ConsoleIo {
   readonly log?: string;
 }
 
-export interface ConsoleOptions {
+/** The guest's end. */
+export interface ConsoleChannel {
   readonly page: ConsolePage;
   /** eventfd that becomes readable when the guest has printed or read. */
   readonly kickFd: number;
   /** eventfd that raises the guest's event. */
   readonly callFd: number;
+}
+
+export interface ConsoleOptions extends ConsoleChannel {
   readonly io: ConsoleIo;
   readonly log?: Log;
 }
@@ -40,6 +44,10 @@ export interface ConsoleBackend {
   type(bytes: Uint8Array): boolean;
   /** Sees what the guest prints; `bytes` are only valid during the call. Returns the function that ends it. */
   onPrint(see: (bytes: Uint8Array) => void): () => void;
+  /** The machine is being reset: prints what is left, and touches page and descriptors no more. The host's end stays. */
+  letGo(): void;
+  /** After `letGo`: serves the new machine's page. */
+  restart(channel: ConsoleChannel): void;
   /** Prints what is left, lets everybody go, restores the terminal. Does not close the descriptors. Idempotent. */
   close(): void;
 }
@@ -47,7 +55,7 @@ export interface ConsoleBackend {
 /** @throws OperatorError CONSOLE_SOCKET, CONSOLE_LOG */
 export async function createConsole(options: ConsoleOptions): Promise<ConsoleBackend> {
   const { io, log = silentLog } = options;
-  const console = new Console(options);
+  const console = new Console();
   try {
     if (io.log !== undefined) console.attach(openLogFile(io.log));
     if (io.socket !== undefined) console.attach(await openSocket(io.socket, console, log));
@@ -56,14 +64,15 @@ export async function createConsole(options: ConsoleOptions): Promise<ConsoleBac
     console.close();
     throw error;
   }
-  console.start();
+  console.restart(options);
   return console;
 }
 
 class Console implements ConsoleBackend, Typist {
-  readonly #ring: ConsoleRing;
-  readonly #kickFd: number;
-  readonly #callFd: number;
+  /** None between `letGo` and `restart`. */
+  #ring: ConsoleRing | undefined;
+  #kickFd = -1;
+  #callFd = -1;
   readonly #endpoints: Endpoint[] = [];
   readonly #throttle = new EventThrottle();
   readonly #output = new Uint8Array(CONSOLE_OUT_SIZE);
@@ -76,21 +85,30 @@ class Console implements ConsoleBackend, Typist {
   #pause: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor({ page, kickFd, callFd }: ConsoleOptions) {
-    this.#ring = new ConsoleRing(page);
-    this.#kickFd = kickFd;
-    this.#callFd = callFd;
-  }
-
   attach(endpoint: Endpoint): void {
     this.#endpoints.push(endpoint);
   }
 
-  start(): void {
+  restart({ page, kickFd, callFd }: ConsoleChannel): void {
+    if (this.#closed) return;
+    this.letGo();
+    this.#ring = new ConsoleRing(page);
+    this.#kickFd = kickFd;
+    this.#callFd = callFd;
     this.#ring.setConnection(ConsoleConnection.CONNECTED);
     this.#listen();
     // The guest may have printed before anybody listened.
     this.#serve();
+  }
+
+  letGo(): void {
+    if (this.#ring === undefined) return;
+    this.#print();
+    this.#ring.setConnection(ConsoleConnection.DISCONNECTED);
+    this.#ring = undefined;
+    this.#stopWatch?.();
+    this.#stopWatch = undefined;
+    clearTimeout(this.#pause);
   }
 
   type(bytes: Uint8Array): boolean {
@@ -113,11 +131,8 @@ class Console implements ConsoleBackend, Typist {
 
   close(): void {
     if (this.#closed) return;
-    this.#print();
+    this.letGo();
     this.#closed = true;
-    this.#stopWatch?.();
-    clearTimeout(this.#pause);
-    this.#ring.setConnection(ConsoleConnection.DISCONNECTED);
     for (const endpoint of this.#endpoints) endpoint.close();
   }
 
@@ -151,7 +166,7 @@ class Console implements ConsoleBackend, Typist {
   }
 
   #print(): boolean {
-    const count = this.#ring.takeOutput(this.#output);
+    const count = this.#ring?.takeOutput(this.#output) ?? 0;
     if (count <= 0) return false;
     const bytes = this.#output.subarray(0, count);
     for (const endpoint of [...this.#endpoints]) endpoint.print(bytes);
@@ -161,9 +176,10 @@ class Console implements ConsoleBackend, Typist {
   /** Moves typed bytes into the page; true if any fitted. */
   #feed(): boolean {
     let moved = false;
-    while (this.#typed.length > 0) {
+    const ring = this.#ring;
+    while (ring !== undefined && this.#typed.length > 0) {
       const first = this.#typed[0]!;
-      const count = this.#ring.putInput(first, this.#typedAt);
+      const count = ring.putInput(first, this.#typedAt);
       this.#typedAt += count;
       this.#typedBytes -= count;
       if (count > 0) moved = true;

@@ -77,10 +77,12 @@ export function openConnection(options: ConnectionOptions): Connection {
     const tx = (queue.tx = new TxQueue({
       ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
     }));
+    const rxArena = memory(RX_ARENA_BYTES);
     const rx = new RxQueue({
-      ...rxRing, grants, source: link, arena: memory(RX_ARENA_BYTES), counters,
+      ...rxRing, grants, source: link, arena: rxArena, counters,
       offloads: params.offloads, scatterGather: params.scatterGather, notifies: params.notifies,
     });
+    discardStale(uring, link, rxArena);
     const loop = new VifLoop({
       uring, link, tx, rx, channels: params.channels, control, credit, counters, report, now,
     });
@@ -103,4 +105,18 @@ function mapRingPage(grants: ForeignGrants, name: string, ref: number, undo: (()
     grants.unmapOne(handle);
   });
   return page;
+}
+
+/** More than a tap queues by default (txqueuelen 1000). */
+const MAX_STALE = 2048;
+
+/** Reads what the link still holds for an earlier connection, which may have had other offloads, and forgets it. */
+function discardStale(uring: IoUring, link: UringLink, { hva, u8 }: Arena): void {
+  for (let frames = 0; frames < MAX_STALE; frames++) {
+    link.read(0, hva, u8.length);
+    uring.enter(1, -1);
+    const result = uring.completions() > 0 ? uring.result(0) : 0;
+    uring.consume(uring.completions());
+    if (result <= 0) return;
+  }
 }

@@ -8,6 +8,7 @@ import { uringProblem } from '../../shim/io/uring.js';
 import { OperatorError, XenError } from '../../shim/observe/errors.js';
 import type { Log } from '../../shim/observe/log.js';
 import { DeviceMachine } from '../../shim/xenbus/machine.js';
+import type { DeviceId } from '../../shim/xenbus/paths.js';
 import { createDevice, removeDevice, requestDetach } from '../../shim/xenbus/toolstack.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
 import { FEATURES, readFrontend } from './features.js';
@@ -56,6 +57,10 @@ export interface NetBackend {
   readonly mac: string;
   /** Guest RAM has a new layout. */
   remap(ram: readonly RamRange[]): Promise<void>;
+  /** The machine is being reset: ends the connection and gives back everything of the guest's. The link stays. */
+  letGo(): Promise<void>;
+  /** After `letGo`: the device is in the store as on the first day. */
+  restart(): void;
   /** Asks the guest to let go; `removed` follows when it has. */
   detach(): void;
   /** Ends the connection, gives the link back, and removes the device's directories. Idempotent. */
@@ -91,8 +96,9 @@ export function createNetBackend(options: NetBackendOptions): NetBackend {
 class Vif implements NetBackend {
   readonly #options: NetBackendOptions;
   readonly #log: Log;
-  readonly #device: VifDevice;
-  readonly #machine: DeviceMachine<VifEffect>;
+  readonly #id: DeviceId;
+  #device: VifDevice;
+  #machine: DeviceMachine<VifEffect>;
   readonly #worker: WorkerHost;
   readonly #counters = new SharedArrayBuffer(COUNTER_BYTES);
   /** Event channels of the connection; empty when there is none. */
@@ -110,25 +116,10 @@ class Vif implements NetBackend {
     const { store, domid, index } = options;
     this.#options = options;
     this.#log = options.log.child({ vif: `${domid}.${index}`, link: link.description });
-    this.#populate();
-    this.#device = new VifDevice(store, { kind: 'vif', domid, id: index }, this.#log);
+    this.#id = { kind: 'vif', domid, id: index };
+    this.#device = new VifDevice(store, this.#id, this.#log);
     this.#worker = this.#startWorker();
-    this.#machine = new DeviceMachine(this.#device, nextVif, {
-      perform: (effect) => (effect === 'connect' ? this.#connect() : this.#disconnect()),
-      failed: () => this.#disconnect(),
-      removed: () => {
-        this.#device.forgetHotplug();
-        void this.close().then(() => options.removed?.());
-      },
-    });
-    this.#setCarrier(false);
-    this.#device.publishAndSwitch(FEATURES, XenbusState.InitWait);
-    // The link is open and, if it is ours, up: all that a hotplug script would have done.
-    this.#device.hotplugDone();
-    this.#device.watchKey(`${this.#device.backendPath}/rate`, () => {
-      if (this.#connected) void this.#ask({ kind: 'rate', rate: this.#rate() });
-    });
-    this.#machine.start();
+    this.#machine = this.#begin();
   }
 
   stats(): NetBackendStats {
@@ -140,7 +131,18 @@ class Vif implements NetBackend {
   }
 
   detach(): void {
-    requestDetach(this.#options.store, this.#device.id);
+    requestDetach(this.#options.store, this.#id);
+  }
+
+  async letGo(): Promise<void> {
+    await this.#machine.stop();
+    await this.#disconnect();
+  }
+
+  restart(): void {
+    if (this.#closing !== undefined) return;
+    this.#device = new VifDevice(this.#options.store, this.#id, this.#log);
+    this.#machine = this.#begin();
   }
 
   close(): Promise<void> {
@@ -149,20 +151,42 @@ class Vif implements NetBackend {
   }
 
   async #end(): Promise<void> {
-    await this.#machine.stop();
-    await this.#disconnect();
+    await this.letGo();
     await this.#worker.close();
     this.link.close();
-    removeDevice(this.#options.store, this.#device.id);
+    removeDevice(this.#options.store, this.#id);
+  }
+
+  /** Puts the device into the store and waits for a frontend. */
+  #begin(): DeviceMachine<VifEffect> {
+    const device = this.#device;
+    this.#populate();
+    this.#setCarrier(false);
+    device.publishAndSwitch(FEATURES, XenbusState.InitWait);
+    // The link is open and, if it is ours, up: all that a hotplug script would have done.
+    device.hotplugDone();
+    device.watchKey(`${device.backendPath}/rate`, () => {
+      if (this.#connected) void this.#ask({ kind: 'rate', rate: this.#rate() });
+    });
+    const machine = new DeviceMachine(device, nextVif, {
+      perform: (effect) => (effect === 'connect' ? this.#connect() : this.#disconnect()),
+      failed: () => this.#disconnect(),
+      removed: () => {
+        device.forgetHotplug();
+        void this.close().then(() => this.#options.removed?.());
+      },
+    });
+    machine.start();
+    return machine;
   }
 
   /** The toolstack's part. */
   #populate(): void {
-    const { store, domid, index, rate } = this.#options;
+    const { store, index, rate } = this.#options;
     const handle = String(index);
     createDevice(
       store,
-      { kind: 'vif', domid, id: index },
+      this.#id,
       {
         handle,
         mac: this.mac,

@@ -156,6 +156,32 @@ test('the page says whether anybody is connected', async (t) => {
   guest.close();
 });
 
+test('a reset takes the page away and brings another; those who watch stay', async (t) => {
+  const first = new Guest();
+  const second = new Guest();
+  const console = await createConsole({ page: first, kickFd: first.kickFd, callFd: first.callFd, io: {} });
+  let seen = '';
+  console.onPrint((bytes) => (seen += text(bytes)));
+  first.print('last words');
+  console.letGo();
+  t.is(seen, 'last words');
+  t.is(first.view.getUint8(CONSOLE_CONNECTION_AT), 1);
+  const left = Uint8Array.from(first.u8);
+  // Descriptors of the old machine are closed: nothing may watch them any more.
+  first.close();
+  console.type(Buffer.from('typed meanwhile'));
+  await sleep(10);
+  t.deepEqual(first.u8, left);
+  console.restart({ page: second, kickFd: second.kickFd, callFd: second.callFd });
+  t.is(second.read(), 'typed meanwhile');
+  second.print(' and first ones');
+  second.kick();
+  await until(() => seen === 'last words and first ones');
+  console.close();
+  console.close();
+  second.close();
+});
+
 test('E91: an out ring that claims 5000 bytes is not read but emptied', async (t) => {
   await withConsole({}, async (guest, console) => {
     let seen = '';

@@ -179,6 +179,26 @@ test('E110: a frontend that revokes its ring grants while connected disturbs nob
   t.is(await lab.close(), 0);
 });
 
+test('a machine that is reset under traffic finds its vif as on the first day, on the same link', async (t) => {
+  const lab = new VifLab();
+  for (let round = 0; round < 3; round++) {
+    await lab.connect();
+    t.deepEqual(await traffic(lab, 3), []);
+    await lab.backend.letGo();
+    t.is(lab.pins(), 0);
+    t.is(lab.ports.bound, 0);
+    t.false(lab.link.carrier);
+    t.false(lab.link.closed);
+    lab.store.remove(lab.frontPath);
+    lab.store.remove(lab.backPath);
+    lab.backend.restart();
+    await lab.backendState(2);
+    t.is(lab.key('hotplug-status'), 'connected');
+  }
+  t.is(lab.removed, 0);
+  t.is(await lab.close(), 0);
+});
+
 test('E111: one page as both rings, and as a transmit buffer too, disturbs nobody but that vif', async (t) => {
   const lab = new VifLab();
   await lab.connect({ keys: { 'rx-ring-ref': String(TX_REF) } });
@@ -192,6 +212,16 @@ test('E111: one page as both rings, and as a transmit buffer too, disturbs nobod
   await lab.connect();
   while (lab.wire.receive() !== undefined);
   t.deepEqual(await traffic(lab, 3), []);
+  t.is(await lab.close(), 0);
+});
+
+test('frames the link kept from before a connection do not reach it', async (t) => {
+  const lab = new VifLab();
+  await lab.backendState(2);
+  for (let i = 0; i < 50; i++) lab.wire.send(plainFrame(300));
+  await lab.connect();
+  t.deepEqual(await traffic(lab, 2), []);
+  t.is(lab.backend.stats().rxPackets, 2);
   t.is(await lab.close(), 0);
 });
 
