@@ -8,6 +8,12 @@ export type Machine = 'x86_64' | 'x86_32';
 
 const INCLUDE = process.env['XEN_INCLUDE'] ?? '/usr/include';
 
+/**
+ * Xen 4.14's, which every header since understands. From 4.19's on, variable-length arrays have no element that could be
+ * measured (xen/io/ring.h, XENPV_FLEX_ARRAY_DIM).
+ */
+const INTERFACE_VERSION = '0x00040e00';
+
 /** Freestanding: the 32-bit ABI needs no 32-bit C library then, only the compiler's own stdint.h. */
 const FLAGS = ['-std=gnu11', '-ffreestanding', '-fno-pic', '-w', '-g', '-gdwarf-4', '-c', `-I${INCLUDE}`];
 
@@ -80,7 +86,7 @@ function source(
   return [
     '#include <stddef.h>',
     '#include <stdint.h>',
-    '#define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__',
+    `#define __XEN_INTERFACE_VERSION__ ${INTERFACE_VERSION}`,
     ...headers.map((header) => `#include <xen/${header}>`),
     '#define IS_SIGNED(x) _Generic((x), signed char: 1, short: 1, int: 1, long: 1, long long: 1, default: 0)',
     ...declarations,
