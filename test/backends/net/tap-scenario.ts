@@ -25,6 +25,7 @@ const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: '
 interface LinkState {
   readonly flags: readonly string[];
   readonly address: string;
+  readonly operstate: string;
 }
 
 function linkState(name: string): LinkState | undefined {
@@ -37,6 +38,12 @@ function snmp(protocol: string, counter: string): number {
   return Number(values!.split(' ')[names!.split(' ').indexOf(counter)]);
 }
 
+/** The host takes up to a second to believe in a new carrier, and drops what is sent before. */
+async function inOperation(name: string): Promise<void> {
+  while (linkState(name)?.operstate !== 'UP') await sleep(20);
+  await sleep(20);
+}
+
 /** A vif on tap0, the host's stack at its other end. */
 async function connected(): Promise<{ lab: VifLab; hostMac: number[] }> {
   ip('link', 'set', 'lo', 'up');
@@ -44,6 +51,7 @@ async function connected(): Promise<{ lab: VifLab; hostMac: number[] }> {
   ip('addr', 'add', `${HOST_IP}/24`, 'dev', 'tap0');
   ip('neigh', 'add', GUEST_IP, 'lladdr', GUEST_MAC, 'dev', 'tap0');
   await lab.connect();
+  await inOperation('tap0');
   const hostMac = linkState('tap0')!.address.split(':').map((byte) => Number.parseInt(byte, 16));
   return { lab, hostMac };
 }
@@ -242,6 +250,7 @@ async function plainGuest(): Promise<Seen> {
   await lab.connect({
     keys: { 'feature-no-csum-offload': '1', 'feature-ipv6-csum-offload': '0', 'feature-gso-tcpv4': '0', 'feature-gso-tcpv6': '0' },
   });
+  await inOperation('tap0');
   const receiver = new Receiver(lab);
   const socket = createSocket('udp4');
   await bound(socket, 4000);
@@ -302,6 +311,7 @@ async function lostLink(): Promise<Seen> {
   await answered();
   const dropped = lab.backend.stats().txDropLink;
   ip('link', 'set', 'tap0', 'up');
+  await inOperation('tap0');
   lab.front.send(frame, { flags: NetTxFlag.csum_blank });
   await answered();
   const sent = lab.backend.stats().txPackets;
