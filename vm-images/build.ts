@@ -14,6 +14,8 @@ export interface BuiltImage {
   readonly disk: string;
   readonly kernel: string;
   readonly initrd: string;
+  /** Of a lab host: its QEMU and the libraries and firmware that go with it. */
+  readonly emulator: string;
 }
 
 export type Progress = (line: string) => void;
@@ -23,7 +25,7 @@ export async function builtImage(spec: ImageSpec, progress: Progress): Promise<B
   const dir = cachePath('images', `${spec.kind}-${spec.name}-${imageKey(spec)}`);
   if (!existsSync(dir)) await build(spec, dir, progress);
   markUsed(dir);
-  return { dir, disk: join(dir, 'disk.img'), kernel: join(dir, 'vmlinuz'), initrd: join(dir, 'initrd') };
+  return { dir, disk: join(dir, 'disk.img'), kernel: join(dir, 'vmlinuz'), initrd: join(dir, 'initrd'), emulator: join(dir, 'emulator') };
 }
 
 /** Changes whenever the entry in the manifest or a recipe does. */

@@ -1,10 +1,13 @@
 /**
  * The lab host: a Debian under QEMU's software CPU with emulated AMD SVM, so that KVM with Xen support is real inside.
  *
- * One CPU and `thread=single`, on purpose. QEMU's VMRUN leaves the vector it injected in `exception_index` until the next
- * exception or exit; if anything makes the CPU thread leave its loop before that, the vector is delivered a second time
- * and the guest dies. The timer that alternates between CPUs does just that ten times a second; with one CPU it never
- * runs. `thread=multi` kicks CPUs at each other's TLB flushes, and crashes the lab host itself now and then.
+ * The QEMU is the lab host's own, run from its image with its libraries, because two faults decide what works. Up to
+ * 8.0, a CPU thread can run code that another thread has just changed back, and a kernel that patches itself dies of it
+ * ("Oops: int3"); since 8.1 pages are locked while they are translated, so a thread for each CPU is safe. And in every
+ * release VMRUN leaves the vector it injected in `exception_index` until the next exception or exit; if the CPU's thread
+ * leaves its loop before that, the vector is delivered a second time and the guest dies. With `thread=single` the timer
+ * that alternates between CPUs does just that ten times a second; with a thread each, only memory-map changes and full
+ * translation buffers could, hence the large buffer.
  */
 import { spawn } from 'node:child_process';
 import { openSync, closeSync } from 'node:fs';
@@ -39,17 +42,21 @@ export async function runMachine(machine: Machine): Promise<boolean> {
   const server = await listen(outputSocket, machine.onOutput);
   const log = openSync(join(machine.work, 'qemu.log'), 'a');
   try {
-    return await runQemu(qemuArguments(machine, outputSocket), log, machine.timeoutSeconds);
+    const loader = join(machine.host.emulator, 'lib', 'ld-linux-x86-64.so.2');
+    return await runQemu(loader, qemuArguments(machine, outputSocket), log, machine.timeoutSeconds);
   } finally {
     closeSync(log);
     server.close();
   }
 }
 
+/** Arguments of the dynamic loader, which starts the QEMU of another Debian release with that release's libraries. */
 function qemuArguments(machine: Machine, outputSocket: string): string[] {
+  const { emulator } = machine.host;
   const disk = (file: string): string[] => ['-drive', `file=${file},if=virtio,format=raw,snapshot=on,cache=unsafe`];
   return [
-    '-accel', 'tcg,thread=single', '-cpu', 'EPYC,+svm,+npt', '-smp', '1', '-m', String(machine.memory),
+    '--library-path', join(emulator, 'lib'), join(emulator, 'qemu-system-x86_64'), '-L', join(emulator, 'share'),
+    '-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', 'EPYC,+svm,+npt', '-smp', '2', '-m', String(machine.memory),
     '-nodefaults', '-display', 'none', '-no-reboot', '-nic', 'none',
     '-kernel', machine.host.kernel, '-initrd', machine.host.initrd, '-append', kernelArguments,
     '-serial', `file:${join(machine.work, 'console.log')}`,
@@ -73,25 +80,38 @@ function listen(path: string, onOutput: (chunk: Buffer) => void): Promise<Server
   });
 }
 
-function runQemu(args: string[], log: number, timeoutSeconds: number): Promise<boolean> {
+/** Starts QEMU and waits for its end; it does not outlive this process. */
+function runQemu(loader: string, args: string[], log: number, timeoutSeconds: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    const qemu = spawn('qemu-system-x86_64', args, { stdio: ['ignore', log, log] });
+    const qemu = spawn(loader, args, { stdio: ['ignore', log, log] });
     let inTime = true;
-    const timer = setTimeout(() => {
-      inTime = false;
-      qemu.kill('SIGKILL');
-    }, timeoutSeconds * 1000);
     const stop = (): void => {
       qemu.kill('SIGKILL');
     };
+    const interrupted = (): void => {
+      stop();
+      process.exit(130);
+    };
+    const timer = setTimeout(() => {
+      inTime = false;
+      stop();
+    }, timeoutSeconds * 1000);
     process.once('exit', stop);
-    qemu.once('error', () => {
+    process.once('SIGINT', interrupted);
+    process.once('SIGTERM', interrupted);
+    const forget = (): void => {
       clearTimeout(timer);
-      reject(new OperatorError('PROGRAM_MISSING', 'qemu-system-x86_64 is not installed', 'apt-get install qemu-system-x86'));
+      process.off('exit', stop);
+      process.off('SIGINT', interrupted);
+      process.off('SIGTERM', interrupted);
+    };
+    qemu.once('error', (error) => {
+      forget();
+      reject(new OperatorError('LAB_FAILED', `the lab's QEMU does not start (${error.message})`,
+        'remove the image from the cache; it is built anew'));
     });
     qemu.once('exit', () => {
-      clearTimeout(timer);
-      process.removeListener('exit', stop);
+      forget();
       resolve(inTime);
     });
   });

@@ -14,6 +14,7 @@ essential() {
 
 customize() {
   kernel=$(ls "$root/usr/lib/modules")
+  emulator "$OUT/emulator"
   cp "$root/boot/vmlinuz-$kernel" "$OUT/vmlinuz"
   cp "$here/init.sh" "$root/sbin/lab-init"
   chmod 755 "$root/sbin/lab-init"
@@ -24,6 +25,17 @@ customize() {
   cp "$here/initrd.sh" "$root/tmp/lab-initrd.sh"
   chroot "$root" sh /tmp/lab-initrd.sh "$kernel" > "$OUT/initrd"
   rm "$root/tmp/lab-initrd.sh"
+}
+
+# This release's QEMU with all it loads, to run the lab with on whatever machine: see lab/machine.ts.
+emulator() {
+  mkdir -p "$1/lib" "$1/share"
+  cp "$root/usr/bin/qemu-system-x86_64" "$1/"
+  for library in $(chroot "$root" ldd /usr/bin/qemu-system-x86_64 | grep -o '/[^ ]*'); do
+    cp -L "$root$library" "$1/lib/"
+  done
+  cp -L "$root"/usr/share/qemu/linuxboot_dma.bin "$root"/usr/share/qemu/kvmvapic.bin \
+    "$root"/usr/share/seabios/bios-256k.bin "$1/share/"
 }
 
 here=$(dirname "$(readlink -f "$0")")
