@@ -3,12 +3,12 @@
  * with the guest's first hypercall, when memory and vCPUs are there, and again after each reset of the machine.
  */
 import { randomUUID } from 'node:crypto';
-import { createBlockBackend, type BlockBackend } from '../../backends/block/driver.js';
+import { createBlockBackend } from '../../backends/block/driver.js';
 import type { DiskImage } from '../../backends/block/image.js';
 import { createConsole, type ConsoleBackend } from '../../backends/console/console.js';
-import { createNetBackend, type NetBackend } from '../../backends/net/driver.js';
+import { createNetBackend } from '../../backends/net/driver.js';
 import type { Link } from '../../backends/net/link.js';
-import type { Bridge, HypercallExit } from '../../kvm/bridge.js';
+import type { Bridge, HypercallExit, RamRange } from '../../kvm/bridge.js';
 import { native, type Watcher } from '../../kvm/native.js';
 import { Domain } from '../../shim/domain/domain.js';
 import { Dispatcher } from '../../shim/hypercall/dispatch.js';
@@ -44,6 +44,14 @@ export interface GuestParts {
 /** The guest's number; there is one guest a process. */
 export const DOMID = 1;
 
+/** What all backends have in common: they outlive a reset of the machine. */
+interface PvBackend {
+  remap(ram: readonly RamRange[]): Promise<void>;
+  letGo(): Promise<void>;
+  restart(): void;
+  close(): Promise<void>;
+}
+
 export type GuestState = 'starting' | 'running' | 'shutdown';
 
 export class Guest {
@@ -53,8 +61,7 @@ export class Guest {
   #dispatcher: Dispatcher | undefined;
   #storeWatch: Watcher | undefined;
   #console: Promise<ConsoleBackend> | undefined;
-  #disks: BlockBackend[] = [];
-  #vifs: NetBackend[] = [];
+  #backends: PvBackend[] = [];
   #closed = false;
   #shutDown = false;
 
@@ -88,7 +95,8 @@ export class Guest {
     this.#closed = true;
     this.#parts.log.debug({ counts: Object.fromEntries(this.#dispatcher?.counts ?? []) }, 'hypercalls');
     await this.#letGo();
-    await Promise.allSettled(this.#disks.map((disk) => disk.close()));
+    await Promise.allSettled(this.#backends.map((backend) => backend.close()));
+    await this.#console?.then((open) => open.close(), () => {});
     this.#domain?.close();
   }
 
@@ -112,7 +120,9 @@ export class Guest {
     });
     domain.on('ramChanged', () => {
       const { ram } = domain.handles();
-      for (const disk of this.#disks) void disk.remap(ram);
+      for (const backend of this.#backends) {
+        backend.remap(ram).catch((error: unknown) => log.error({ error: String(error) }, 'a backend lost its memory'));
+      }
     });
     this.#furnish(domain);
     log.info({ domid: DOMID, vcpus: bridge.vcpus().length }, 'the guest has found Xen');
@@ -138,39 +148,43 @@ export class Guest {
       native.eventfdDrain(store.port.kickFd);
       ring.serve();
     });
-    this.#console = createConsole({
-      page: console,
-      kickFd: console.port.kickFd,
-      callFd: console.port.callFd,
-      io: this.#parts.console,
-      log: log.child({ device: 'console' }),
-    });
-    this.#console.catch((error: unknown) => log.error({ error: String(error) }, 'the console cannot be opened'));
-    const common = { store: xenstore.client, ports: domain.ports, handles: domain.handles(), domid: DOMID, log };
-    for (const disk of this.#disks) disk.restart();
-    if (this.#disks.length === 0) {
-      this.#disks = this.#parts.disks.map((disk, index) =>
-        createBlockBackend({
-          ...common, index, path: disk.path, image: disk.image, readonly: disk.readonly, cdrom: disk.cdrom,
-          threadLost: (thread) => domain.grantTable.forgetThread(thread),
-        }));
+    const channel = { page: console, kickFd: console.port.kickFd, callFd: console.port.callFd };
+    if (this.#console !== undefined) {
+      void this.#console.then((open) => open.restart(channel), () => {});
+      for (const backend of this.#backends) backend.restart();
+      return;
     }
-    this.#vifs = this.#parts.vifs.map((vif, index) =>
-      createNetBackend({ ...common, index, link: vif.link, ...(vif.mac === undefined ? {} : { mac: vif.mac }) }));
+    this.#console = createConsole({ ...channel, io: this.#parts.console, log: log.child({ device: 'console' }) });
+    this.#console.catch((error: unknown) => log.error({ error: String(error) }, 'the console cannot be opened'));
+    this.#backends = this.#createBackends(domain);
+  }
+
+  #createBackends(domain: Domain): PvBackend[] {
+    const { xenstore, disks, vifs, log } = this.#parts;
+    const common = {
+      store: xenstore.client,
+      ports: domain.ports,
+      handles: domain.handles(),
+      domid: DOMID,
+      log,
+      threadLost: (thread: number) => {
+        domain.grantTable.forgetThread(thread);
+      },
+    };
+    return [
+      ...disks.map(({ path, image, readonly, cdrom }, index) =>
+        createBlockBackend({ ...common, index, path, image, readonly, cdrom })),
+      ...vifs.map(({ link, mac }, index) =>
+        createNetBackend({ ...common, index, link, ...(mac === undefined ? {} : { mac }) })),
+    ];
   }
 
   /** Nobody of ours touches the guest's memory afterwards. */
   async #letGo(): Promise<void> {
     this.#storeWatch?.close();
     this.#storeWatch = undefined;
-    const console = this.#console;
-    this.#console = undefined;
-    const vifs = this.#vifs.splice(0);
-    await Promise.allSettled([
-      ...this.#disks.map((disk) => disk.letGo()),
-      ...vifs.map((vif) => vif.close()),
-    ]);
-    await console?.then((open) => open.close(), () => {});
+    const console = this.#console?.then((open) => open.letGo(), () => {});
+    await Promise.allSettled([console, ...this.#backends.map((backend) => backend.letGo())]);
     this.#parts.xenstore.release(DOMID);
     removeGuestHome(this.#parts.xenstore.client, { domid: DOMID, uuid: this.uuid });
   }

@@ -129,8 +129,7 @@ function openDisks(options: RunOptions, qemuArgs: readonly string[], cleanup: Cl
     cleanup.add(() => {
       image.close();
     });
-    // It stays open over resets of the machine; a backend only borrows it.
-    return { path: realpathSync(file), image: { ...image, close: () => {} }, readonly, cdrom };
+    return { path: realpathSync(file), image: borrowed(image), readonly, cdrom };
   });
 }
 
@@ -140,9 +139,12 @@ function openVifs(options: RunOptions, cleanup: Cleanup): VifPart[] {
     cleanup.add(() => {
       link.close();
     });
-    return { link: { ...link, close: () => {} }, ...(mac === undefined ? {} : { mac }) };
+    return { link: borrowed(link), ...(mac === undefined ? {} : { mac }) };
   });
 }
+
+/** What is opened here is closed here, however often a backend thinks it is done with it. */
+const borrowed = <T extends { close(): void }>(resource: T): T => ({ ...resource, close: () => {} });
 
 /** As a shell counts: a signal is 128 and its number. */
 function exitStatus({ code, signal }: QemuExit): number {
