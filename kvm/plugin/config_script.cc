@@ -59,10 +59,10 @@ bool ConfigScript::Step(Vcpu& vcpu) {
 
 bool ContinueScript(Vcpu& vcpu) {
   if (vcpu.script->Step(vcpu)) return true;
+  const uint32_t resume = vcpu.script->resume;
   vcpu.script.reset();
   // The guest's own access again, which can now be decided.
-  const IoVerdict verdict = vcpu.run->exit_reason == KVM_EXIT_IO ? HandlePortIo(vcpu) : HandleMmio(vcpu);
-  return verdict == IoVerdict::kQemus;
+  return HandlePortIo(vcpu, resume) == IoVerdict::kQemus;
 }
 
 }  // namespace xenshim

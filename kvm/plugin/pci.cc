@@ -15,7 +15,6 @@ constexpr uint32_t kQ35HostBridge = 0x29c08086;
 enum class Search { kNotYet, kUnderway, kDone } search = Search::kNotYet;
 bool q35 = false;
 uint64_t pciexbar = 0;
-bool unplug_done = false;  // the script behind an unplug write has run; the write itself is finished
 
 // What one access of a port instruction is about.
 struct Access {
@@ -85,8 +84,7 @@ void UnplugPort(Vcpu& vcpu, uint16_t port, const Access& access) {
   }
   const uint32_t value = access.Value();
   if (port == 0x10 && access.size == 2) {
-    if (!unplug_done) StartUnplug(vcpu, value);
-    unplug_done = vcpu.script != nullptr;
+    StartUnplug(vcpu, value);
   } else if (port == 0x12 && access.size == 2) {
     Log(Level::kDebug, "guest drivers: product %u", value);
   } else if (port == 0x10 && access.size == 4) {
@@ -101,9 +99,7 @@ void BarPort(Vcpu& vcpu, unsigned offset, const Access& access) {
   uint32_t mask = 0;
   if (offset == 4 && value == 1) mask = 1 | 2;
   if (offset == 8) mask = value & 3;
-  if (mask == 0) return;
-  if (!unplug_done) StartUnplug(vcpu, mask);
-  unplug_done = vcpu.script != nullptr;
+  if (mask != 0) StartUnplug(vcpu, mask);
 }
 
 IoVerdict OnePort(Vcpu& vcpu, uint16_t port, const Access& access) {
@@ -132,21 +128,20 @@ IoVerdict OnePort(Vcpu& vcpu, uint16_t port, const Access& access) {
 
 }  // namespace
 
-IoVerdict HandlePortIo(Vcpu& vcpu) {
+IoVerdict HandlePortIo(Vcpu& vcpu, uint32_t from) {
   const auto io = vcpu.run->io;
   auto* data = reinterpret_cast<uint8_t*>(vcpu.run) + io.data_offset;
   IoVerdict verdict = IoVerdict::kOurs;
   // A string instruction repeats one port, so all its accesses have one owner.
-  for (uint32_t i = 0; i < io.count; i++, data += io.size) {
-    verdict = OnePort(vcpu, io.port, Access{io.direction == KVM_EXIT_IO_OUT, io.size, data});
-    if (verdict == IoVerdict::kQemus) break;
-    if (vcpu.script) break;
+  for (uint32_t i = from; i < io.count; i++) {
+    verdict = OnePort(vcpu, io.port, Access{io.direction == KVM_EXIT_IO_OUT, io.size, data + size_t{i} * io.size});
+    if (vcpu.script) {
+      // An access that is ours was carried out by starting the script; any other is looked at again behind it.
+      vcpu.script->resume = verdict == IoVerdict::kOurs ? i + 1 : i;
+      vcpu.script->Step(vcpu);
+      return IoVerdict::kQemus;
+    }
   }
-  if (vcpu.script) {
-    vcpu.script->Step(vcpu);
-    return IoVerdict::kQemus;
-  }
-  unplug_done = false;
   return verdict;
 }
 
@@ -171,7 +166,8 @@ void ResetPci() {
   ResetUnplug();
   pciexbar = 0;
   guest_cf8 = 0;
-  unplug_done = false;
+  // Its script went with the old guest; the next guest's first access starts it anew.
+  if (search == Search::kUnderway) search = Search::kNotYet;
 }
 
 }  // namespace xenshim

@@ -11,7 +11,8 @@ namespace xenshim {
 
 enum class IoVerdict { kOurs, kQemus };
 
-IoVerdict HandlePortIo(Vcpu& vcpu);
+// From the access numbered `from` of a string instruction on.
+IoVerdict HandlePortIo(Vcpu& vcpu, uint32_t from = 0);
 IoVerdict HandleMmio(Vcpu& vcpu);
 void ResetPci();
 
@@ -21,7 +22,7 @@ constexpr Bdf MakeBdf(unsigned bus, unsigned device, unsigned function) {
   return static_cast<Bdf>(bus << 8 | device << 3 | function);
 }
 
-// Reads of QEMU's configuration space in the middle of a guest's access. The guest's exit is kept aside; each read is
+// Reads of QEMU's configuration space in the middle of a guest's port access. The guest's exit is kept aside; each read is
 // made by showing QEMU an exit that the guest never caused. `next` gets the value last read (0 at first) and returns
 // the configuration address to read next (bus, function, register), or nothing when it has seen enough.
 class ConfigScript {
@@ -31,6 +32,8 @@ class ConfigScript {
   // Takes the result of the access shown last and shows the next. False when there is none left and the guest's exit
   // stands in the run structure again.
   bool Step(Vcpu& vcpu);
+  // The access of the guest's string instruction at which to go on afterwards.
+  uint32_t resume = 0;
 
  private:
   enum class Phase { kStart, kAddress, kData, kRestore } phase_ = Phase::kStart;

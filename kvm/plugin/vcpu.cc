@@ -101,6 +101,8 @@ int RunVcpu(Vcpu& vcpu) {
       if (action != 0) return PowerExit(vcpu, action);
     }
     if (vcpu.script) {
+      // A survey of many buses takes a while: QEMU gets its thread in between when it asks for it.
+      if (vcpu.run->immediate_exit != 0) return Interrupted();
       // QEMU has just done an I/O access of ours; the guest's own exit is still open underneath.
       if (ContinueScript(vcpu)) return 0;
     }
