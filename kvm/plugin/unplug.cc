@@ -23,7 +23,7 @@ bool Meant(uint32_t mask, uint32_t class_code) {
     case 0x0107:  // SAS
       return (mask & kDisks) != 0;
     case 0x0108:
-      return (mask & (kDisks | kNvme)) == (kDisks | kNvme) || (mask & kNvme) != 0;
+      return (mask & kNvme) != 0;
     default:
       return class_code >> 8 == 0x02 && (mask & kNics) != 0;
   }
@@ -32,14 +32,14 @@ bool Meant(uint32_t mask, uint32_t class_code) {
 // Walks the buses: each function's class, and behind each bridge its secondary bus.
 class Survey {
  public:
-  explicit Survey(uint32_t mask) : mask_(mask) {}
+  explicit Survey(uint32_t mask) : mask_(mask) { known_.set(0); }
 
   std::optional<uint32_t> operator()(uint32_t value) {
     switch (asked_) {
       case Asked::kNothing:
         break;
       case Asked::kHeader:
-        multifunction_ = (value >> 16 & 0x80) != 0;
+        if ((bdf_ & 7) == 0) multifunction_ = (value >> 16 & 0x80) != 0;
         if ((value >> 16 & 0x7f) == 1) {
           asked_ = Asked::kBuses;
           return ConfigAddress(bdf_, 0x18);
@@ -47,7 +47,9 @@ class Survey {
         return NextFunction();
       case Asked::kBuses: {
         const unsigned secondary = value >> 8 & 0xff;
-        if (secondary > (bdf_ >> 8) && buses_.size() < 256) buses_.push_back(secondary);
+        // The guest sets these numbers: each bus is walked once, whatever they say.
+        if (!known_.test(secondary)) buses_.push_back(secondary);
+        known_.set(secondary);
         return NextFunction();
       }
       case Asked::kClass: {
@@ -57,7 +59,6 @@ class Survey {
           hidden.set(bdf_);
           Log(Level::kInfo, "unplugged %02x:%02x.%x, class %04x", bdf_ >> 8, bdf_ >> 3 & 31, bdf_ & 7, class_code);
         }
-        if ((bdf_ & 7) != 0) return NextFunction();
         asked_ = Asked::kHeader;
         return ConfigAddress(bdf_, 0x0c);
       }
@@ -92,6 +93,7 @@ class Survey {
   Bdf bdf_ = 0;
   bool multifunction_ = false;
   std::vector<unsigned> buses_{0};
+  std::bitset<256> known_;
   size_t bus_ = 0;
 };
 
