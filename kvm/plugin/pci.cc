@@ -92,13 +92,14 @@ void UnplugPort(Vcpu& vcpu, uint16_t port, const Access& access) {
   }
 }
 
-// The older protocol of some guests: a byte to offset 4 (1 = disks, 2 = NICs) or 8 of the I/O BAR.
+// The older protocol of some guests, in the I/O BAR: 1 to offset 4 means disks and NICs, to offset 8 it means disks,
+// and 2 there NICs. Any other value means nothing.
 void BarPort(Vcpu& vcpu, unsigned offset, const Access& access) {
   if (!access.write) return access.Answer(offset == 0 ? 0 : ~0u);
   const uint32_t value = access.Value();
   uint32_t mask = 0;
   if (offset == 4 && value == 1) mask = 1 | 2;
-  if (offset == 8) mask = value & 3;
+  if (offset == 8 && (value == 1 || value == 2)) mask = value;
   if (mask != 0) StartUnplug(vcpu, mask);
 }
 
