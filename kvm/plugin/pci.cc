@@ -2,6 +2,7 @@
 // and the platform device's I/O BAR.
 #include "plugin/pci.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "plugin/log.h"
@@ -56,11 +57,10 @@ void FindSlot(Vcpu& vcpu) {
 }
 
 IoVerdict ConfigAccess(Bdf bdf, unsigned reg, const Access& access) {
-  if (q35 && access.write && bdf == 0 && reg >= 0x60 && reg < 0x68) {
-    // PCIEXBAR, which firmware moves: the window we watch follows.
-    const uint32_t value = access.Value();
-    std::memcpy(reinterpret_cast<uint8_t*>(&pciexbar) + (reg - 0x60), &value,
-                std::min<size_t>(access.size, 8 - (reg - 0x60)));
+  if (q35 && access.write && bdf == 0) {
+    // PCIEXBAR, which firmware moves, in parts perhaps: the window we watch follows.
+    for (unsigned i = 0; i < access.size; i++)
+      if (reg + i >= 0x60 && reg + i < 0x68) reinterpret_cast<uint8_t*>(&pciexbar)[reg + i - 0x60] = access.data[i];
   }
   if (IsHidden(bdf)) {
     if (!access.write) access.Answer(~0u);
@@ -147,19 +147,24 @@ IoVerdict HandlePortIo(Vcpu& vcpu, uint32_t from) {
 }
 
 IoVerdict HandleMmio(Vcpu& vcpu) {
-  const auto& mmio = vcpu.run->mmio;
+  auto& mmio = vcpu.run->mmio;
   if ((pciexbar & 1) == 0 || search != Search::kDone) return IoVerdict::kQemus;
-  const uint64_t base = pciexbar & 0xfffffffff0000000ull;
+  // Bits 2..1: 256, 128 or 64 MiB, that is as many buses; the address is aligned to it.
+  const uint64_t size = 0x10000000ull >> std::min<uint64_t>(pciexbar >> 1 & 3, 2);
+  const uint64_t base = pciexbar & ~(size - 1);
   const uint64_t offset = mmio.phys_addr - base;
-  if (mmio.phys_addr < base || offset >= 0x10000000 || mmio.len > 4) return IoVerdict::kQemus;
+  if (mmio.phys_addr < base || offset >= size || mmio.len > sizeof mmio.data) return IoVerdict::kQemus;
   const auto bdf = static_cast<Bdf>(offset >> 12);
   const unsigned reg = offset & 0xfff;
   if (IsPlatformDevice(bdf) && reg >= 256) {
     // A conventional device: nothing in extended space.
-    if (!mmio.is_write) std::memset(vcpu.run->mmio.data, 0, mmio.len);
+    if (!mmio.is_write) std::memset(mmio.data, 0, mmio.len);
     return IoVerdict::kOurs;
   }
-  return ConfigAccess(bdf, reg, Access{mmio.is_write != 0, mmio.len, vcpu.run->mmio.data});
+  IoVerdict verdict = IoVerdict::kQemus;
+  for (unsigned at = 0; at < mmio.len; at += 4)
+    verdict = ConfigAccess(bdf, reg + at, Access{mmio.is_write != 0, std::min(mmio.len - at, 4u), mmio.data + at});
+  return verdict;
 }
 
 void ResetPci() {
