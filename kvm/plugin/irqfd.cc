@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "plugin/machine.h"
@@ -77,9 +78,11 @@ void SetRouteCount(int all) { route_count = all; }
 
 int SetQemuRouting(const IrqRoutingTable* routing) {
   std::lock_guard lock(mutex);
-  qemus.assign(routing->entries(), routing->entries() + routing->nr);
+  std::vector<kvm_irq_routing_entry> before(routing->entries(), routing->entries() + routing->nr);
+  qemus.swap(before);
   const int rc = Apply();
   if (rc == 0) return 0;
+  qemus.swap(before);
   errno = -rc;
   return -1;
 }
@@ -105,8 +108,10 @@ int MoveIrqfd(uint64_t key, uint64_t vcpu) {
   Vcpu* to = machine.ById(vcpu);
   const auto it = bindings.find(key);
   if (to == nullptr || it == bindings.end()) return -ENOENT;
-  it->second.vcpu = to->kvm_id;
-  return Apply();
+  const uint32_t before = std::exchange(it->second.vcpu, to->kvm_id);
+  const int rc = Apply();
+  if (rc != 0) it->second.vcpu = before;
+  return rc;
 }
 
 int UnbindIrqfd(uint64_t key) {
