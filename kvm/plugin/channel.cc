@@ -21,6 +21,8 @@
 namespace xenshim {
 namespace {
 
+constexpr const char* kVariable = "XENSHIM_BRIDGE";  // number of the socket's descriptor
+
 int channel = -1;
 
 // Receives one message and up to three descriptors. Returns false at the end of the connection.
@@ -99,13 +101,15 @@ void Log(Level level, const char* format, ...) {
   }
 }
 
+bool ShimOffered() { return std::getenv(kVariable) != nullptr; }
+
 bool ConnectToShim(int capabilities) {
-  const char* variable = std::getenv("XENSHIM_BRIDGE");
+  const char* variable = std::getenv(kVariable);
   if (variable == nullptr) return false;
   channel = std::atoi(variable);
   fcntl(channel, F_SETFD, FD_CLOEXEC);
   // Programs QEMU starts are not the guest: neither the plugin nor the socket is theirs.
-  unsetenv("XENSHIM_BRIDGE");
+  unsetenv(kVariable);
   unsetenv("LD_PRELOAD");
   Message hello{.op = kHello};
   hello.arg[0] = kProtocolVersion;

@@ -70,7 +70,8 @@ void NoteSregs(Vcpu& vcpu, const kvm_segment& cs, uint64_t cr0) {
 
 int CheckExtension(int fd, unsigned long capability) {
   const int value = RealIoctl(fd, KVM_CHECK_EXTENSION, capability);
-  if (!machine.active() || value <= 0) return value;
+  // QEMU asks for the number of slots before it makes the VM.
+  if (!(machine.active() || ShimOffered()) || value <= 0) return value;
   switch (capability) {
     case KVM_CAP_COALESCED_PIO:
       return 0;  // writes to 0xcf8 would not exit
