@@ -54,7 +54,7 @@ struct Machine {
   std::vector<std::unique_ptr<Vcpu>> vcpus;  // grows only under QEMU's own lock; never shrinks
   std::atomic<uint32_t> power{0};            // PowerAction waiting to be carried out by vCPU 0
   std::atomic<bool> closed{false};           // the shim is gone
-  std::atomic<bool> has_run{false};          // the guest has executed since the last reset
+  std::atomic<bool> has_run{false};          // the first vCPU has been in the guest since the last reset
 
   bool active() const { return shared != nullptr; }
   Vcpu* ByFd(int fd);

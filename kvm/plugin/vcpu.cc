@@ -114,7 +114,8 @@ int RunVcpu(Vcpu& vcpu) {
       if (vcpu.id == 0 && machine.power.load() != 0) continue;
       return Interrupted();
     }
-    machine.has_run.store(true, std::memory_order_relaxed);
+    // Other vCPUs wait for the first one to start them; entering the kernel to do so is not running.
+    if (vcpu.id == 0) machine.has_run.store(true, std::memory_order_relaxed);
     const int rc = EnterGuest(vcpu);
     if (rc < 0) return rc;
     switch (vcpu.run->exit_reason) {
