@@ -55,7 +55,7 @@ class Survey {
       case Asked::kClass: {
         const uint32_t class_code = value >> 16;
         if (value == ~0u) return (bdf_ & 7) == 0 ? NextDevice() : NextFunction();
-        if (Meant(mask_, class_code) && !IsPlatformDevice(bdf_)) {
+        if (Meant(mask_, class_code) && !IsPlatformDevice(bdf_) && !hidden.test(bdf_)) {
           hidden.set(bdf_);
           Log(Level::kInfo, "unplugged %02x:%02x.%x, class %04x", bdf_ >> 8, bdf_ >> 3 & 31, bdf_ & 7, class_code);
         }
