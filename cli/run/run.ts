@@ -43,9 +43,10 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   const [qemu, ...qemuArgs] = options.qemu;
   const program = checkedProgram(qemu);
   const added = additions(qemuArgs);
-  requireKvm();
   const disks = openDisks(options, qemuArgs, cleanup);
   const vifs = openVifs(options, cleanup);
+  // Last, so that whatever is wrong with the command itself is told on any machine.
+  requireKvm();
 
   const dir = makeRunDir(options.name);
   // The guest's own commands come in when there is a guest.
