@@ -82,8 +82,10 @@ CASE(ram_ranges) {
   // Not guest RAM another process could map: private memory, and SMRAM's address space.
   char* rom = Map(-1, kMiB, MAP_PRIVATE | MAP_ANONYMOUS);
   CHECK(Set(qemu, 4, 0xfff00000, kMiB, rom, KVM_MEM_READONLY) == 0);
+  char* copy = Map(fd, kMiB, MAP_PRIVATE);
+  CHECK(Set(qemu, 5, 0xffe00000, kMiB, copy, KVM_MEM_READONLY) == 0);
   CHECK(Set(qemu, 0x10000, 0xa0000, 0x20000, ram + 0xa0000) == 0);
-  EQUAL(kernel.slots.size(), 7);
+  EQUAL(kernel.slots.size(), 8);
   const Told told = Announce();
   EQUAL(told.times, 1);
   EQUAL(told.files, 1);
