@@ -40,12 +40,16 @@ export class HostNetwork {
     return stdout.includes(`: ${this.tap}:`);
   }
 
-  /** Gives the tap the host's address and starts the TCP peer behind it. The tap must exist. */
-  async start(): Promise<void> {
+  /** Gives the tap, which must exist, the host's address. */
+  async configure(): Promise<void> {
     await ip('-n', this.namespace, 'addr', 'add', `${HOST_ADDRESS}/24`, 'dev', this.tap);
     await ip('-n', this.namespace, 'link', 'set', this.tap, 'up');
+  }
+
+  /** Starts the TCP peer, which answers on any address of the namespace. */
+  async startPeer(): Promise<void> {
     const script = fileURLToPath(new URL('./tcp-peer.js', import.meta.url));
-    const [program, ...args] = this.wrap([process.execPath, script, HOST_ADDRESS]);
+    const [program, ...args] = this.wrap([process.execPath, ...process.execArgv, script]);
     this.#peer = spawn(program!, args, { stdio: ['ignore', 'pipe', 'inherit'], env: environment() });
     createInterface({ input: this.#peer.stdout! }).on('line', (line) => {
       this.#messages.push(JSON.parse(line) as PeerMessage);

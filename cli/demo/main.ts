@@ -1,12 +1,14 @@
 /** `npm run demo`: boots a Debian guest on the best host there is and reports what it and the host show. */
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { OperatorError } from '../../shim/observe/errors.js';
-import { chooseHost, guestImage, hostKernelArguments, runInLab } from './host.js';
+import { builtImage } from '../../vm-images/build.js';
+import { imageSpec } from '../../vm-images/manifest.js';
+import { parseOptions } from '../arguments.js';
+import { demoSession } from './demo-session.js';
+import { chooseHost, runInLab } from './host.js';
 import { reportText, type Report } from './report.js';
-import { runSession } from './session.js';
 
 const usage = `usage: npm run demo -- [--report FILE]
 
@@ -18,11 +20,10 @@ Boots an unmodified Debian Xen guest under xenshim beside a stock QEMU and repor
 const guest = 'trixie';
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = parseOptions('demo', {
     options: {
       report: { type: 'string' },
       machine: { type: 'string', default: 'q35' },
-      here: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -35,11 +36,7 @@ async function main(): Promise<number> {
     throw new OperatorError('USAGE', `--machine cannot be '${machine}'`, 'use pc or q35');
   }
   const started = Date.now();
-  const report = await demo(machine, values.here);
-  if (values.here) {
-    writeFileSync(join(process.env['XENSHIM_RESULTS'] ?? '.', 'report.json'), JSON.stringify(report));
-    return report.ok ? 0 : 1;
-  }
+  const report = await demo(machine);
   process.stdout.write(`\n${reportText(report)}whole demo: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
   if (values.report !== undefined) {
     mkdirSync(dirname(resolve(values.report)), { recursive: true });
@@ -49,29 +46,12 @@ async function main(): Promise<number> {
   return report.ok ? 0 : 1;
 }
 
-async function demo(machine: 'pc' | 'q35', here: boolean): Promise<Report> {
-  if (here) return await runHere(machine);
+async function demo(machine: 'pc' | 'q35'): Promise<Report> {
   const host = chooseHost();
   say(host.why);
-  return host.kind === 'native' ? await runHere(machine) : await runThere(machine);
-}
-
-async function runHere(machine: 'pc' | 'q35'): Promise<Report> {
-  return await runSession({
-    name: 'xsdemo',
-    image: await guestImage(guest, say),
-    machine,
-    vcpus: 2,
-    memory: 512,
-    kernelArguments: hostKernelArguments(),
-    mode: 'kvm-xen',
-    say,
-    keepLogs: (run) => {
-      const kept = join(process.env['XENSHIM_RESULTS'] ?? tmpdir(), 'xenshim-demo.log');
-      copyFileSync(run.log, kept);
-      say(`xenshim's log: ${kept}`);
-    },
-  });
+  if (host.kind === 'lab') return await runThere(machine);
+  const image = (await builtImage(imageSpec('guests', guest), say)).dir;
+  return await demoSession({ image, machine, say, logs: tmpdir() });
 }
 
 async function runThere(machine: string): Promise<Report> {
@@ -79,15 +59,17 @@ async function runThere(machine: string): Promise<Report> {
   let ok = false;
   try {
     await runInLab({
-      host: 'lab',
-      script: 'cli/demo/main.js',
-      args: ['--here', '--machine', machine],
+      script: 'cli/demo/in-lab.js',
+      args: [machine],
       results,
       guest,
       timeoutSeconds: 900,
       onOutput: (chunk) => process.stdout.write(chunk),
       progress: say,
     });
+    if (!existsSync(join(results, 'report.json'))) {
+      throw new OperatorError('DEMO_FAILED', 'the demo ended without a report', `see the logs in ${results}`);
+    }
     const report = JSON.parse(readFileSync(join(results, 'report.json'), 'utf8')) as Report;
     ok = report.ok;
     return report;

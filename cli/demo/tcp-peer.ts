@@ -56,16 +56,15 @@ async function source(socket: Socket): Promise<void> {
   say({ kind: 'sent', bytes: TRANSFER_BYTES, sha256: hash.digest('hex'), seconds });
 }
 
-function listen(server: Server, port: number, address: string): Promise<void> {
+function listen(server: Server, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, address, resolve);
+    server.listen(port, '0.0.0.0', resolve);
   });
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  const address = process.argv[2] ?? '127.0.0.1';
-  await listen(createServer(sink), SINK_PORT, address);
-  await listen(createServer((socket) => void source(socket)), SOURCE_PORT, address);
+  await listen(createServer(sink), SINK_PORT);
+  await listen(createServer((socket) => void source(socket)), SOURCE_PORT);
   say({ kind: 'listening' });
 }

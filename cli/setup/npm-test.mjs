@@ -29,7 +29,8 @@ async function guests() {
     return { passed: 0, failed: 0, skipped: files.length };
   }
   // One after the other: each boots machines and takes the whole CPU; building their images may take minutes.
-  const options = ['--serial', '--concurrency=1', '--timeout=30m'];
+  // In processes of their own, because a thread that has loaded ffi-napi (the KVM probe) cannot end in peace.
+  const options = ['--serial', '--concurrency=1', '--timeout=30m', '--no-worker-threads'];
   return runAva('guest tests', [`${GUESTS}/**/*.test.js`], { options, every: true });
 }
 

@@ -7,8 +7,9 @@ mountpoint -q /dev || mount -t devtmpfs -o mode=0755 dev /dev
 mkdir -p /dev/pts
 mount -t devpts -o gid=5,mode=620 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=755 run /run
-fsck -a -T /
 mount -o remount,rw /
-hostname -F /etc/hostname
+hostname guest
 modprobe xen-netfront
-ifup -a
+ip link set lo up
+ip addr add 192.0.2.2/24 dev eth0
+ip link set eth0 up

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a Debian root a guest: Debian's own kernel and initramfs, sysvinit, a console login, eth0 by ifupdown.
+# Makes a Debian root a guest: Debian's own kernel and initramfs, sysvinit, a console login, eth0 at 192.0.2.2.
 # Called by mmdebstrap as `recipe.sh PHASE ROOT`; OUT is where the kernel and initrd go.
 set -eu
 phase=$1 root=$2
@@ -25,13 +25,8 @@ customize() {
   echo '127.0.0.1 localhost guest' > "$root/etc/hosts"
   echo '/dev/xvda / ext4 errors=remount-ro,noatime 0 1' > "$root/etc/fstab"
   passwd --root "$root" --delete root
-  cat > "$root/etc/network/interfaces" <<'INTERFACES'
-auto lo
-iface lo inet loopback
-auto eth0
-iface eth0 inet static
-  address 192.0.2.2/24
-INTERFACES
+  # What runs before each login's shell.
+  rm -f "$root"/etc/update-motd.d/* "$root/etc/motd"
   install -m 755 "$here/boot.sh" "$root/usr/local/sbin/boot"
   install -m 755 "$here/shutdown.sh" "$root/usr/local/sbin/shutdown"
   mkdir -p "$root/etc/inittab.d"

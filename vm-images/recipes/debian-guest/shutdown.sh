@@ -1,10 +1,7 @@
 #!/bin/sh
 # The way down: `shutdown.sh -p` powers off, `shutdown.sh -r` reboots.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-killall5 -15
-sleep 0.5
 killall5 -9
-sync
 mount -o remount,ro /
 case $1 in
   -r) reboot -d -f ;;

@@ -1,0 +1,76 @@
+/** Debian trixie under xenshim, on this machine's KVM or in the lab. All guests run once, before the first test. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { chooseHost, runInLab } from '../../cli/demo/host.js';
+import type { Report } from '../../cli/demo/report.js';
+import { builtImage } from '../../vm-images/build.js';
+import { imageSpec } from '../../vm-images/manifest.js';
+import { allRuns, runs } from './runs.js';
+
+const results = mkdtempSync(join(tmpdir(), 'xenshim-guests-'));
+const said: string[] = [];
+let failed = false;
+
+test.before('the guests run', async (t) => {
+  t.timeout(30 * 60_000);
+  const say = (line: string): void => {
+    said.push(line);
+    process.stderr.write(`  ${line}\n`);
+  };
+  const host = chooseHost();
+  say(host.why);
+  if (host.kind === 'native') {
+    const { dir } = await builtImage(imageSpec('guests', 'trixie'), say);
+    await allRuns(dir, results, say);
+    return;
+  }
+  await runInLab({
+    script: 'test/guest/runs.js',
+    args: [],
+    results,
+    guest: 'trixie',
+    timeoutSeconds: 28 * 60,
+    onOutput: (chunk) => {
+      for (const line of chunk.toString().trimEnd().split('\n')) say(line);
+    },
+    progress: say,
+  });
+});
+
+test.after.always('the logs of failed guests stay', () => {
+  if (failed) process.stderr.write(`  logs: ${results}\n`);
+  else rmSync(results, { recursive: true, force: true });
+});
+
+function reportOf(name: string): Report | undefined {
+  const file = join(results, `${name}.json`);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Report) : undefined;
+}
+
+const titles = {
+  kernel: 'finds itself on Xen HVM, with all its vCPUs and the Xen clock',
+  disk: 'writes 64 MiB to its PV root disk, which the image then holds',
+  network: 'pings and transfers 64 MiB each way over its PV network',
+  console: 'answers a login on its PV console',
+  unplug: 'sees no emulated disk or NIC',
+  poweroff: 'powers off when asked from outside, and nothing is left',
+  reboot: 'reboots from inside and comes back',
+  'high-memory': 'does disk I/O straight from and to pages above 4 GiB',
+} as const;
+
+for (const [name, run] of Object.entries(runs)) {
+  for (const stepName of run.steps) {
+    test(`Debian trixie, ${run.machine}, ${run.memory} MiB, ${run.vcpus} vCPUs: ${titles[stepName]}`, (t) => {
+      const step = reportOf(name)?.steps.find((each) => each.name === stepName);
+      if (step?.ok !== true) {
+        failed = true;
+        t.fail(step?.detail ?? `no report of this guest; the run said: ${said.slice(-5).join(' | ')}`);
+        return;
+      }
+      t.log(`${step.detail} (${step.seconds} s)`);
+      t.pass();
+    });
+  }
+}
