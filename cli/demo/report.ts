@@ -20,6 +20,8 @@ export interface Report {
   /** QEMU machine type, vCPUs and MiB of RAM. */
   readonly machine: string;
   readonly steps: readonly StepResult[];
+  /** Boots it took; more than one only in the lab (see cli/demo/session.ts). */
+  readonly attempts: number;
   readonly ok: boolean;
 }
 
@@ -34,6 +36,7 @@ export function reportText(report: Report): string {
   return [
     `${report.guest}, kernel ${report.kernel}, on ${report.hypervisor} (${report.machine}, mode ${report.mode})`,
     ...report.steps.map(stepLine),
+    ...(report.attempts > 1 ? [`boots needed: ${report.attempts} (the lab's software CPU lost the guest)`] : []),
     report.ok ? `all ${passed} steps passed` : `${report.steps.length - passed} of ${report.steps.length} steps failed`,
     '',
   ].join('\n');
