@@ -36,7 +36,7 @@ export function reportText(report: Report): string {
   return [
     `${report.guest}, kernel ${report.kernel}, on ${report.hypervisor} (${report.machine}, mode ${report.mode})`,
     ...report.steps.map(stepLine),
-    ...(report.attempts > 1 ? [`boots needed: ${report.attempts} (the lab's software CPU lost the guest)`] : []),
+    ...(report.attempts > 1 ? [`boots needed: ${report.attempts} (see the output above)`] : []),
     report.ok ? `all ${passed} steps passed` : `${report.steps.length - passed} of ${report.steps.length} steps failed`,
     '',
   ].join('\n');

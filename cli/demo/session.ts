@@ -20,9 +20,9 @@ export const demoSteps = ['kernel', 'disk', 'network', 'console', 'unplug', 'pow
 export type StepName = (typeof demoSteps)[number] | 'high-memory' | 'reboot';
 
 /**
- * The lab's software CPU sometimes swaps a guest's registers for its host's on a VM exit, seen once in about thirty boots,
- * and the guest never answers again (docs/decisions/0007-the-labs-software-cpu.md). Only there, only for a guest that
- * stopped answering, and never in silence, it is booted anew.
+ * The lab's software CPU sometimes swaps a guest's registers for its host's on a VM exit, seen once in about thirty
+ * boots, and the guest never answers again (docs/decisions/0007-the-labs-software-cpu.md). What is seen is a command on
+ * the console that fails or gets no answer. Only in the lab, and never in silence, such a guest is booted anew.
  */
 const LAB_ATTEMPTS = 3;
 
@@ -32,7 +32,7 @@ export async function runSession(session: Session): Promise<Report> {
   for (let attempt = 1; ; attempt++) {
     const { report, silent } = await runOnce(session);
     if (report.ok || !silent || attempt >= attempts) return { ...report, attempts: attempt };
-    session.say(`  the guest stopped answering, as happens on the lab's software CPU; attempt ${attempt + 1} of ${attempts}`);
+    session.say(`  a command on the guest's console failed or got no answer; the lab boots it anew, attempt ${attempt + 1} of ${attempts}`);
   }
 }
 
@@ -73,7 +73,7 @@ async function runOnce(session: Session): Promise<{ report: Omit<Report, 'attemp
 class Steps {
   readonly #done = new Map<StepName, StepResult>();
   #stopped: string | undefined;
-  /** The guest did not answer on its console any more. */
+  /** A command on the guest's console failed or got no answer. */
   silent = false;
 
   constructor(
@@ -102,7 +102,7 @@ class Steps {
     };
     this.#done.set(name, whole);
     this.say(stepLine(result));
-    if (this.silent) throw new ConsoleError('the guest stopped answering');
+    if (this.silent) throw new ConsoleError('the guest was given up');
     if (!result.ok && (name === 'console' || name === 'reboot')) throw new Error(`no use without the ${name}`);
   }
 
