@@ -10,8 +10,11 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
+#include <chrono>
+#include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "plugin/channel.h"
@@ -136,6 +139,45 @@ std::vector<Range> Layout() {
   return joined;
 }
 
+// KVM waits, before a change of slots is done, for all vCPUs to leave its read-side sections, and its SCHEDOP_poll sleeps
+// inside one: a vCPU that polls for a spin lock held by the very vCPU whose hypercall makes the change would never wake.
+// A kick ends the poll, which guests take as a spurious wake.
+class Kicker {
+ public:
+  Kicker() : thread_([this] { Run(); }) {}
+  ~Kicker() {
+    {
+      std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  void Run() {
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, std::chrono::milliseconds(5), [this] { return done_; }))
+      for (auto& vcpu : machine.vcpus) Kick(*vcpu);
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  std::thread thread_;
+};
+
+int SetRegion(kvm_userspace_memory_region& region) {
+  int rc, error;
+  {
+    const Kicker kicker;
+    rc = RealIoctl(machine.vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+    error = errno;
+  }
+  errno = error;
+  return rc;
+}
+
 }  // namespace
 
 void SetSlotCount(int all) { slot_count = all; }
@@ -200,7 +242,7 @@ int PlaceOwnPage(uint64_t gfn, uint64_t page) {
   region.guest_phys_addr = gfn * 4096;
   region.memory_size = 4096;
   region.userspace_addr = reinterpret_cast<uint64_t>(own_memory + page * 4096);
-  if (RealIoctl(machine.vm_fd, KVM_SET_USER_MEMORY_REGION, &region) != 0) return -errno;
+  if (SetRegion(region) != 0) return -errno;
   own_slots[gfn] = slot;
   return 0;
 }
@@ -209,7 +251,7 @@ static int RemoveLocked(std::map<uint64_t, uint32_t>::iterator own) {
   kvm_userspace_memory_region region{};
   region.slot = own->second;
   region.guest_phys_addr = own->first * 4096;
-  const int rc = RealIoctl(machine.vm_fd, KVM_SET_USER_MEMORY_REGION, &region) != 0 ? -errno : 0;
+  const int rc = SetRegion(region) != 0 ? -errno : 0;
   own_slots.erase(own);
   return rc;
 }
