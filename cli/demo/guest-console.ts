@@ -2,9 +2,14 @@
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A command in the guest ended with another status than 0, or an expected text did not come in time. */
+/** The guest answers no more: an expected text did not come in time, or the console closed. */
 export class ConsoleError extends Error {
   override readonly name = 'ConsoleError';
+}
+
+/** The guest answered, but a command in it ended with another status than 0. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError';
 }
 
 export interface CommandResult {
@@ -61,10 +66,10 @@ export class GuestConsole {
     return { status: Number(match[1]), output: before.trim() };
   }
 
-  /** What a command prints; ConsoleError if it fails. */
+  /** What a command prints; CommandError if it fails. */
   async output(command: string, seconds?: number): Promise<string> {
     const { status, output } = await this.run(command, seconds);
-    if (status !== 0) throw new ConsoleError(`\`${command.split('\n')[0]!}\` ended with ${status}: ${output.slice(-300)}`);
+    if (status !== 0) throw new CommandError(`\`${command.split('\n')[0]!}\` ended with ${status}: ${output.slice(-300)}`);
     return output;
   }
 

@@ -82,6 +82,11 @@ export class GuestRun {
     return join(this.work, 'xenshim.log');
   }
 
+  /** QEMU's monitor, to look into a guest that answers no more. */
+  get monitor(): string {
+    return join(this.work, 'monitor.sock');
+  }
+
   get environment(): NodeJS.ProcessEnv {
     return { ...process.env, PATH: withSbin(process.env['PATH']), XENSHIM_RUNDIR: this.runDir };
   }
@@ -137,6 +142,7 @@ export class GuestRun {
       '-machine', machine, '-cpu', 'host', '-smp', String(vcpus), '-m', String(memory), '-nodefaults', '-display', 'none',
       '-kernel', join(image, 'vmlinuz'), '-initrd', join(image, 'initrd'),
       '-append', `root=/dev/xvda ro console=hvc0 quiet ${hostKernelArguments()}`.trim(),
+      '-monitor', `unix:${this.monitor},server=on,wait=off`,
       // An emulated disk and NIC, for the guest to unplug: the disk is the PV disk's own image, as on a Xen host.
       '-drive', `file=${this.disk},format=raw,if=ide,file.locking=off`,
       '-netdev', 'hubport,id=emulated,hubid=0', '-device', 'e1000,netdev=emulated,romfile=',

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { withSbin } from '../../vm-images/process.js';
+import { ConsoleError } from './guest-console.js';
 import type { GuestRun } from './guest-run.js';
 import { GUEST_ADDRESS, HOST_ADDRESS } from './host-network.js';
 import { SINK_PORT, SOURCE_PORT, TRANSFER_BYTES } from './tcp-peer.js';
@@ -129,7 +130,7 @@ export async function unplugStep({ console }: GuestRun): Promise<string> {
 export async function poweroffStep(run: GuestRun): Promise<string> {
   run.shutdown();
   const exit = await run.ended(180);
-  check(exit !== undefined, 'the guest did not power off within 180 s');
+  if (exit === undefined) throw new ConsoleError('the guest did not power off within 180 s');
   check(exit.status === 0, `xenshim and QEMU ended with ${exit.status}: ${run.lastLog()}`);
   const left = await run.leftovers();
   check(left.length === 0, `left behind: ${left.join(', ')}`);
