@@ -4,6 +4,7 @@ import type { StoreClient } from '../../shim/xenstore/client.js';
 import type { GuestStatus } from '../control/commands.js';
 import type { ControlHandlers } from '../control/server.js';
 import { DOMID, type Guest } from './guest.js';
+import { notUp } from './not-up.js';
 
 const HOME = `/local/domain/${DOMID}`;
 
@@ -32,9 +33,7 @@ export function guestControl(
   about: () => { name: string; memory: number; vcpus: number; qemuPid: number },
 ): ControlHandlers {
   const ask = (request: 'poweroff' | 'reboot'): string => {
-    if (!guest.control(request)) {
-      throw new OperatorError('NOT_UP', 'the guest has not found Xen yet', 'try again when its kernel runs');
-    }
+    if (!guest.control(request)) notUp();
     return 'asked';
   };
   const missing = (path: string): OperatorError =>

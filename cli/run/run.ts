@@ -21,6 +21,7 @@ import { makeRunDir, removeRunDir } from '../run-dir.js';
 import { Cleanup } from './cleanup.js';
 import type { DiskPart, GuestParts, VifPart } from './guest.js';
 import { createLogger } from './logger.js';
+import { notUp } from './not-up.js';
 import { parseRun, RUN_USAGE, type RunOptions } from './options.js';
 import { startQemu, type QemuExit, type QemuProcess } from './qemu-process.js';
 
@@ -97,10 +98,6 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   log.info({ code: exit.code, signal: exit.signal }, 'QEMU has ended');
   return exitStatus(exit);
 }
-
-const notUp = (): never => {
-  throw new OperatorError('NOT_UP', 'the guest has not found Xen yet', 'try again when its kernel runs');
-};
 
 /** The plugin counts levels as pino does. */
 function pluginLog(log: Log): (level: number, line: string) => void {

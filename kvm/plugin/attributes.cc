@@ -30,11 +30,11 @@ int SetOnVcpu(Vcpu& vcpu, kvm_xen_vcpu_attr& attribute) {
 
 }  // namespace
 
-int EnableXen() {
+int EnableXen(uint32_t msr) {
   kvm_xen_hvm_config config{};
   config.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL;
   if ((machine.capabilities & KVM_XEN_HVM_CONFIG_EVTCHN_SEND) != 0) config.flags |= KVM_XEN_HVM_CONFIG_EVTCHN_SEND;
-  config.msr = 0x40000000;
+  config.msr = msr;
   return RealIoctl(machine.vm_fd, KVM_XEN_HVM_CONFIG, &config) != 0 ? -errno : 0;
 }
 

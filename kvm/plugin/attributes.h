@@ -6,7 +6,7 @@
 
 namespace xenshim {
 
-int EnableXen();                 // KVM_XEN_HVM_CONFIG; 0 or negative errno
+int EnableXen(uint32_t msr);     // KVM_XEN_HVM_CONFIG with the hypercall page's MSR; 0 or negative errno
 int SetXenVcpuId(Vcpu& vcpu);    // before the vCPU first runs
 int SetLongMode(bool on);
 int SetSharedInfo(uint64_t gfn);

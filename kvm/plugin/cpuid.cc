@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "plugin/attributes.h"
 #include "plugin/log.h"
 
 namespace xenshim {
@@ -65,13 +66,8 @@ int SetCpuid(Vcpu& vcpu, const CpuidTable* wanted) {
   add(5, 0, 0, 0, 0, 0);
   cpuid->nent = n;
 
-  if (viridian && vcpu.id == 0) {
-    kvm_xen_hvm_config config{};
-    config.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL;
-    if ((machine.capabilities & KVM_XEN_HVM_CONFIG_EVTCHN_SEND) != 0) config.flags |= KVM_XEN_HVM_CONFIG_EVTCHN_SEND;
-    config.msr = msr;
-    if (RealIoctl(machine.vm_fd, KVM_XEN_HVM_CONFIG, &config) != 0) Log(Level::kError, "KVM_XEN_HVM_CONFIG: %m");
-  }
+  // The VM was made with the other MSR, before anybody could know of Hyper-V.
+  if (viridian && vcpu.id == 0 && EnableXen(msr) != 0) Log(Level::kError, "KVM_XEN_HVM_CONFIG: %m");
   const int rc = RealIoctl(vcpu.fd, kSetCpuid2, cpuid);
   const int error = errno;
   std::free(cpuid);

@@ -36,7 +36,7 @@ int CreateVm(int fd, unsigned long type) {
   machine.vm_fd = vm;
   machine.run_size = static_cast<size_t>(RealIoctl(fd, KVM_GET_VCPU_MMAP_SIZE, 0UL));
   machine.vcpus.reserve(kMaxVcpus);
-  if (const int rc = EnableXen(); rc != 0) {
+  if (const int rc = EnableXen(0x40000000); rc != 0) {
     std::fprintf(stderr, "xenshim: this kernel's KVM does not take hypercalls (KVM_XEN_HVM_CONFIG: error %d)\n", -rc);
     std::exit(1);
   }
