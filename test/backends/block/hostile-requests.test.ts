@@ -350,9 +350,11 @@ test('whatever is in the slots, every request gets one answer, no pin is left an
         const rig = new QueueRig({ abi, readonly: true, discard: false });
         // Some of the references that random small numbers hit are good ones.
         for (let i = 0; i < 200; i++) rig.page(i % 3 === 0);
+        // Not into the ring itself: what is read there overwrites requests and indexes (E112).
+        const harmless = (word: number): number => (rig.ring.refs.includes(word) ? 0 : word);
         for (const words of slots) {
           rig.ring.write({ op: 0, id: 0n });
-          for (let word = 0; word < abi.slotBytes / 4; word++) rig.ring.set(rig.ring.reqProd - 1, word, words[word]!);
+          for (let at = 0; at < abi.slotBytes / 4; at++) rig.ring.set(rig.ring.reqProd - 1, at, harmless(words[at]!));
         }
         rig.ring.push();
         t.is(rig.pump().length, slots.length);
