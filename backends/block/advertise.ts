@@ -2,7 +2,7 @@
 import { VdiskInfo } from '../../shim/abi/io/blkif.js';
 import { MAX_RING_ORDER } from './frontend.js';
 import { MAX_INDIRECT_SEGMENTS } from './request.js';
-import type { Target } from './target.js';
+import type { Target } from './target/target.js';
 
 type Keys = Record<string, string>;
 

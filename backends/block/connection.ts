@@ -4,7 +4,6 @@ import type { BlkifAbi } from '../../shim/abi/io/blkif.js';
 import { Errno } from '../../shim/abi/errno.js';
 import { ringSlots } from '../../shim/abi/io/ring.js';
 import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
-import type { IoUring } from '../../shim/io/uring.js';
 import { XenError } from '../../shim/observe/errors.js';
 import { BackRing } from '../../shim/ring/back-ring.js';
 import type { RingPage } from '../../shim/ring/back-ring.js';
@@ -12,11 +11,12 @@ import type { ProtocolName, QueueSettings } from './messages.js';
 import { BlockQueue } from './queue.js';
 import { Records } from './records.js';
 import { queueCounters } from './statistics.js';
-import type { Target } from './target.js';
+import type { TargetIo } from './target/target-io.js';
+import type { Target } from './target/target.js';
 
 export interface ConnectionParts {
   readonly grants: ForeignGrants;
-  readonly uring: IoUring;
+  readonly io: TargetIo;
   readonly target: Target;
   readonly statistics: SharedArrayBuffer;
 }
@@ -36,6 +36,7 @@ export class Connection {
   ) {
     try {
       for (const [index, queue] of settings.entries()) this.#open(index, ABIS[protocol], queue);
+      parts.io.attach(this.queues.map(({ queue }, index) => ({ sink: queue, records: this.#records[index]! })));
     } catch (error) {
       this.release();
       throw error;
@@ -44,6 +45,7 @@ export class Connection {
 
   /** Unmaps the rings and frees the records. The queues must be drained. Idempotent. */
   release(): void {
+    this.parts.io.attach([]);
     for (const handle of this.#handles.splice(0)) this.parts.grants.unmapOne(handle);
     for (const records of this.#records.splice(0)) records.release();
     this.queues.length = 0;
@@ -56,14 +58,14 @@ export class Connection {
     if (ring.halted) throw new XenError(Errno.EIO, `ring of queue ${index} has impossible indexes`);
     const records = new Records(slots);
     this.#records.push(records);
-    const { grants, uring, target, statistics } = this.parts;
+    const { grants, io, target, statistics } = this.parts;
     const queue = new BlockQueue({
       index,
       ring,
       abi,
       records,
       grants,
-      uring,
+      io,
       target,
       counters: queueCounters(statistics, index),
       callFd: settings.callFd,

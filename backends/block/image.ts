@@ -6,7 +6,7 @@ import { SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import { blockDeviceSectors, blockDeviceSize, punchHole } from '../../shim/io/block-device.js';
 import { lockImage } from '../../shim/io/image-lock.js';
 import { OperatorError } from '../../shim/observe/errors.js';
-import type { Target } from './target.js';
+import type { Target } from './target/target.js';
 
 export interface ImageOptions {
   readonly readonly: boolean;

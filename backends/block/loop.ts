@@ -8,6 +8,8 @@ import type { Control } from '../worker-host.js';
 import { Kick } from './kick.js';
 import type { BlockQueue } from './queue.js';
 import { Spin } from './spin.js';
+import { TARGET_USER } from './target/target-io.js';
+import type { TargetIo } from './target/target-io.js';
 
 /** High words of completions that are not a queue's. */
 const Special = Object.freeze({ CONTROL: -1, KICK: -2, CANCELLED: -3 } as const);
@@ -26,6 +28,7 @@ export class BlockLoop {
 
   constructor(
     private readonly uring: IoUring,
+    private readonly io: TargetIo,
     private readonly control: Control,
     /** Told once per connection and queue: the frontend broke its ring. */
     private readonly halted: (queue: number) => void,
@@ -63,7 +66,8 @@ export class BlockLoop {
   drain(): void {
     for (const { queue } of this.attached) queue.stopped = true;
     while (this.inflight() > 0) {
-      this.uring.enter(1, -1);
+      this.io.push();
+      this.uring.enter(this.io.arm() ? 1 : 0, -1);
       this.reap();
       this.publish();
     }
@@ -85,6 +89,7 @@ export class BlockLoop {
       const pause = entry.kick.looked(taken);
       if (pause > 0) this.pause(entry, pause);
     }
+    this.io.push();
     if (this.uring.toSubmit > 0 || this.inflight() > 0) this.uring.enter(0, -1);
     work += this.reap();
     this.publish();
@@ -110,7 +115,7 @@ export class BlockLoop {
       }
     }
     // Whoever wants us sets the word before ringing, and the bell is armed by now.
-    if (this.control.wanted()) return;
+    if (!this.io.arm() || this.control.wanted()) return;
     this.spin.sleeping(now);
     this.uring.enter(1, wait < 0 ? -1 : Math.ceil(wait * 1000));
     now = performance.now();
@@ -149,8 +154,9 @@ export class BlockLoop {
       if (hi >= 0) attached[hi]!.queue.complete(lo, uring.result(i));
       else if (hi === Special.KICK) attached[lo]!.kick.completed(uring.flags(i), uring.result(i));
       else if (hi === Special.CONTROL) this.controlBell.completed(uring.flags(i), uring.result(i));
+      else if (hi === TARGET_USER) this.io.completed(lo, uring.flags(i), uring.result(i));
     }
     if (count > 0) uring.consume(count);
-    return count;
+    return count + this.io.poll();
   }
 }

@@ -1,7 +1,7 @@
 /** What the driver (main thread) and the worker of a disk say to each other. Structured-clonable. */
 import type { RamRange } from '../../shim/memory/guest-memory.js';
 import type { GuestHandles } from '../../shim/memory/attach.js';
-import type { Target } from './target.js';
+import type { Target } from './target/target.js';
 
 export interface WorkerSettings {
   readonly guest: GuestHandles;

@@ -1,24 +1,20 @@
 /**
- * One ring of a disk: takes requests, checks a private copy, pins the guest's pages, has the kernel move bytes between
- * them and the disk, unpins, answers (spec B4). Nothing is allocated per request.
+ * One ring of a disk: takes requests, checks a private copy, pins the guest's pages, has the target move bytes
+ * between them and the disk, unpins, answers (spec B4). Nothing is allocated per request.
  */
 import { BlkifOp, BlkifStatus, MAX_SEGMENTS, SECTOR_SHIFT, SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import type { BlkifAbi } from '../../shim/abi/io/blkif.js';
 import { MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
-import { PUNCH_HOLE } from '../../shim/io/block-device.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
-import { FIXED_FILE, FSYNC_DATASYNC, UringOp } from '../../shim/io/uring.js';
-import type { IoUring } from '../../shim/io/uring.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
 import { Phase } from './phases.js';
 import type { Records } from './records.js';
 import { MAX_INDIRECT_SEGMENTS, RequestCopy, sectorNumber } from './request.js';
 import { Counter } from './statistics.js';
-import type { Target } from './target.js';
+import type { CompletionSink, TargetIo } from './target/target-io.js';
+import type { Target } from './target/target.js';
 
-/** Index of the disk among the ring's registered files. */
-const DISK_FILE = 0;
 /** The request was started: its completion will answer it. */
 const STARTED = 1;
 /** No barrier is waiting or under way. */
@@ -36,13 +32,13 @@ export interface QueueParts {
   readonly abi: BlkifAbi;
   readonly records: Records;
   readonly grants: ForeignGrants;
-  readonly uring: IoUring;
+  readonly io: TargetIo;
   readonly target: Target;
   readonly counters: Float64Array;
   readonly callFd: number;
 }
 
-export class BlockQueue {
+export class BlockQueue implements CompletionSink {
   readonly ring: BackRing;
   /** Requests started and not yet answered, a waiting barrier included. */
   inflight = 0;
@@ -59,7 +55,7 @@ export class BlockQueue {
   private readonly padded: boolean;
   private readonly records: Records;
   private readonly grants: ForeignGrants;
-  private readonly uring: IoUring;
+  private readonly io: TargetIo;
   private readonly target: Target;
   private readonly counters: Float64Array;
   private readonly callFd: number;
@@ -74,7 +70,7 @@ export class BlockQueue {
     this.padded = parts.abi.responseBytes === 16;
     this.records = parts.records;
     this.grants = parts.grants;
-    this.uring = parts.uring;
+    this.io = parts.io;
     this.target = parts.target;
     this.counters = parts.counters;
     this.callFd = parts.callFd;
@@ -96,7 +92,7 @@ export class BlockQueue {
     }
     const waiting = this.ring.available();
     let taken = 0;
-    while (taken < waiting && this.uring.room > 0) {
+    while (taken < waiting && this.io.room > 0) {
       if (this.records.free === 0) {
         this.counters[Counter.oo_req]! += 1;
         break;
@@ -296,36 +292,9 @@ export class BlockQueue {
     if (this.inflight === 1) this.submit(this.barrier);
   }
 
-  /** Hands the lowest phase of a record to the kernel. */
+  /** Starts the lowest phase of a record. */
   private submit(tag: number): void {
-    const { records, uring, index } = this;
-    const phases = records.phases[tag]!;
-    const phase = phases & -phases;
-    const offsetLo = records.offsetLo[tag]!;
-    const offsetHi = records.offsetHi[tag]!;
-    if (phase === Phase.DATA) {
-      const write = records.write[tag] === 1;
-      const buffers = records.endIovec[tag]! - records.firstIovec[tag]!;
-      if (buffers === 1) {
-        uring.push(
-          write ? UringOp.WRITE : UringOp.READ, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
-          records.bufferLo(tag), records.bufferHi(tag), records.left[tag]!, 0, tag, index,
-        );
-      } else {
-        uring.push(
-          write ? UringOp.WRITEV : UringOp.READV, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
-          records.iovecLo(tag), records.iovecsHi, buffers, 0, tag, index,
-        );
-      }
-    } else if (phase === Phase.DISCARD) {
-      // fallocate(2) through io_uring: length in the address field, mode in the length field.
-      uring.push(
-        UringOp.FALLOCATE, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
-        records.lengthLo[tag]!, records.lengthHi[tag]!, PUNCH_HOLE, 0, tag, index,
-      );
-    } else {
-      uring.push(UringOp.FSYNC, FIXED_FILE, DISK_FILE, 0, 0, 0, 0, 0, FSYNC_DATASYNC, tag, index);
-    }
+    this.io.submit(this.index, this.records, tag);
   }
 
   /** Answers a record and takes it back. Its pins go before the response is published, in `publish`. */

@@ -5,6 +5,7 @@ import { serveWorker } from '../worker-host.js';
 import { Connection } from './connection.js';
 import { BlockLoop } from './loop.js';
 import type { WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
+import { FileIo } from './target/file-io.js';
 
 /** Entries submitted at once. */
 const SUBMISSIONS = 256;
@@ -18,7 +19,8 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
   const tell = (event: WorkerEvent): void => {
     emit(event);
   };
-  const loop = new BlockLoop(uring, control, (queue) => {
+  const io = new FileIo(uring);
+  const loop = new BlockLoop(uring, io, control, (queue) => {
     tell({ kind: 'halted', queue });
   });
   let connection: Connection | undefined;
@@ -43,7 +45,7 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
         case 'connect':
           disconnect();
           connection = new Connection(
-            { grants: guest.grants, uring, target: settings.target, statistics: settings.statistics },
+            { grants: guest.grants, io, target: settings.target, statistics: settings.statistics },
             request.protocol,
             request.queues,
           );

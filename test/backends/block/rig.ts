@@ -12,7 +12,8 @@ import { Connection } from '../../../backends/block/connection.js';
 import type { BlockQueue } from '../../../backends/block/queue.js';
 import { readStatistics, statisticsBuffer } from '../../../backends/block/statistics.js';
 import type { BlockStatistics } from '../../../backends/block/statistics.js';
-import type { Target } from '../../../backends/block/target.js';
+import { FileIo } from '../../../backends/block/target/file-io.js';
+import type { Target } from '../../../backends/block/target/target.js';
 import { FakeGuest } from '../../helpers/fake-frontend-guest.js';
 import type { GuestPage } from '../../helpers/fake-frontend-guest.js';
 import { FakeFrontRing } from '../../helpers/fake-frontend-ring.js';
@@ -64,7 +65,7 @@ export class QueueRig {
     this.uring.registerFiles([this.#fd]);
     const grants = options.wrapGrants?.(this.guest.attached.grants) ?? this.guest.attached.grants;
     this.connection = new Connection(
-      { grants, uring: this.uring, target, statistics: this.#statistics },
+      { grants, io: new FileIo(this.uring), target, statistics: this.#statistics },
       abi.name,
       [{ ringRefs: this.ring.refs, kickFd: -1, callFd: this.callFd }],
     );
