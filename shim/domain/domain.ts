@@ -22,6 +22,7 @@ import { P2m } from '../memory/p2m.js';
 import type { Log } from '../observe/log.js';
 import { CallbackIrq } from './callback.js';
 import { SystemClock } from './clock.js';
+import { kvmResult } from './kvm-result.js';
 import { LetGo } from './let-go.js';
 import { FIRST_GRANT_PAGE, MAX_GRANT_FRAMES, OwnPage, OWN_PAGES, SpecialGfn } from './own-pages.js';
 import { HvmParams } from './params.js';
@@ -94,6 +95,9 @@ export class Domain extends EventEmitter<DomainEvents> {
   readonly #letGo: LetGo;
   #latched: boolean | undefined;
   #shutdown: ShutdownReason | undefined;
+  /** Machine resets so far: what waited through one belongs to a guest that is no more. */
+  #resets = 0;
+  #softReset: Promise<boolean> | undefined;
   #storePort: BackendPort | undefined;
   #consolePort: BackendPort | undefined;
   /** SCHEDOP_shutdown_code: what a later shutdown will be counted as. */
@@ -205,8 +209,11 @@ export class Domain extends EventEmitter<DomainEvents> {
 
   /** The machine was reset: the kernel has forgotten everything, and so does the domain. */
   async reset(): Promise<void> {
+    this.#resets++;
     this.#stopWaiting();
     this.#routes.forget();
+    // A soft reset under way has backends let go, too; it ends there.
+    await this.#softReset;
     await this.#letGo.run();
     this.#clear();
     this.#setUp();
@@ -215,24 +222,38 @@ export class Domain extends EventEmitter<DomainEvents> {
 
   /**
    * SHUTDOWN_soft_reset: the guest's kernel starts another one in the same machine (kexec). RAM stays; everything it
-   * had set up with Xen goes. Afterwards the vCPU's hypercall returns 0.
+   * had set up with Xen goes. Asked again meanwhile, it is the same one.
+   * @returns true when the caller's hypercall is to return 0; false when the machine was reset in the middle of it
    */
-  async softReset(): Promise<void> {
+  softReset(): Promise<boolean> {
+    this.#softReset ??= this.#resetSoftly().finally(() => (this.#softReset = undefined));
+    return this.#softReset;
+  }
+
+  async #resetSoftly(): Promise<boolean> {
+    const resets = this.#resets;
+    // The vCPUs go on after this, so those that wait for an event find that they have waited long enough.
+    this.poller.wakeAll();
     this.#stopWaiting();
     await this.#letGo.run();
+    if (resets !== this.#resets) return false;
     this.channels.reset(Domid.SELF);
     this.sharedInfo.takeHome();
     for (const gfn of [...this.p2m.overlays()]) this.physmap.remove(gfn);
+    const down = this.vcpus.allDown();
     for (const vcpu of this.bridge.vcpus()) {
-      this.bridge.setVcpuInfo(vcpu, undefined);
+      kvmResult(() => this.bridge.setVcpuInfo(vcpu, undefined));
       this.vcpus.setTimeArea(vcpu, undefined);
       this.vcpus.setRunstateArea(vcpu, undefined);
       this.vcpus.setVector(vcpu, 0);
     }
     this.callback.set(0n);
     this.#clear();
+    for (const vcpu of down) this.vcpus.setDown(vcpu, true);
     this.#setUp();
+    this.log.info({ domid: this.domid }, 'soft reset: the guest starts another kernel');
     this.emit('reset');
+    return true;
   }
 
   /** Guest RAM has another layout. */

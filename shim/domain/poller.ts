@@ -43,6 +43,11 @@ export class Poller {
     this.#look ??= setInterval(() => this.#check(), LOOK_MS);
   }
 
+  /** Answers every waiter now. */
+  wakeAll(): void {
+    for (const vcpu of [...this.#waiters.keys()]) this.#wake(vcpu);
+  }
+
   /** Forgets every waiter without an answer. */
   reset(): void {
     for (const { alarm } of this.#waiters.values()) alarm.stop();

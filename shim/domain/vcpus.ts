@@ -56,6 +56,11 @@ export class Vcpus {
     this.#state(vcpu).down = down;
   }
 
+  /** Those that wait in VCPUOP_down. */
+  allDown(): number[] {
+    return [...this.#states.keys()].filter((vcpu) => this.isDown(vcpu));
+  }
+
   /** Some vCPU is still running. */
   anyUp(): boolean {
     for (const state of this.#states.values()) if (!state.down) return true;

@@ -58,22 +58,30 @@ export const schedOp = hypercall({
 
 const isReason = (reason: number): reason is ShutdownReason => reason <= SHUTDOWN_MAX;
 
-function shutdown(call: Call, reason: number): Answer {
-  if (!isReason(reason)) return -Errno.EINVAL;
-  const { domain } = call;
-  switch (reason) {
+/** Never returns to the guest, but for a suspend that nobody carries out and for a soft reset. */
+function shutdown(call: Call, asked: number): Answer {
+  if (!isReason(asked)) return -Errno.EINVAL;
+  const { domain, vcpu } = call;
+  // Whoever comes after the first one stays where it is, as a paused vCPU does.
+  if (domain.shutdownReason !== undefined) return WAIT;
+  switch (domain.shutdownCode ?? asked) {
     case ShutdownReason.suspend:
       // Nobody is there to save the domain: 1 is what a resumed caller sees when the suspend was cancelled.
       domain.emit('suspendCancelled');
       return 1;
     case ShutdownReason.soft_reset:
-      void domain.softReset().then(
-        () => domain.bridge.complete(call.vcpu, 0),
-        (error: unknown) => domain.log.error({ error: String(error) }, 'the soft reset failed'),
+      domain.softReset().then(
+        (done) => {
+          if (done) domain.bridge.complete(vcpu, 0);
+        },
+        (error: unknown) => {
+          domain.log.error({ error: String(error) }, 'the soft reset failed');
+          domain.shutdown(ShutdownReason.crash);
+        },
       );
       return WAIT;
     default:
-      domain.shutdown(reason);
+      domain.shutdown(asked);
       return WAIT;
   }
 }

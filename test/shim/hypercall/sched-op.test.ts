@@ -143,6 +143,93 @@ test('a soft reset empties everything but memory, and returns', async (t) => {
   t.is(guest.bridge.routes.size, 2, 'store and console are connected anew');
 });
 
+test('a soft reset answers vCPUs that poll, and leaves those that are down where they are', async (t) => {
+  const guest = new Guest({ vcpus: 3 }).endWith(t);
+  const port = ipi(guest);
+  const list = guest.at(LIST);
+  list.setUint32(0, port, true);
+  const polled = guest.issue(
+    HypercallNumber.sched_op,
+    [SchedOp.poll, guest.argument([[0, 8, LIST], [8, 4, 1]], 1)],
+    { vcpu: 1 },
+  );
+  const down = guest.issue(HypercallNumber.vcpu_op, [2, 2], { vcpu: 2 });
+  t.is(await sched(guest, SchedOp.shutdown, [[0, 4, ShutdownReason.soft_reset]]), 0);
+  t.is(await polled, 0);
+  t.true(guest.bridge.isWaiting(2));
+  t.is(guest.call(HypercallNumber.vcpu_op, [1, 2]), 0, 'VCPUOP_up after the reset');
+  t.is(await down, 0);
+});
+
+test('a soft reset gives everything back to the kernel, and waits for the backends', async (t) => {
+  const guest = new Guest().endWith(t);
+  const { domain, bridge } = guest;
+  domain.physmap.addSharedInfo(0x10);
+  domain.physmap.addGrantFrame(0, 0x20);
+  domain.physmap.addGrantFrame(1, 0xf2000);
+  domain.vcpus.registerInfo(1, 0x30, 64);
+  domain.vcpus.setVector(1, 0xf3);
+  domain.callback.set((2n << 56n) | 0xf3n);
+  domain.channels.bindVirq(0, 0);
+  let letGo = false;
+  domain.onLetGo(async () => {
+    await sleep(5);
+    t.is(bridge.sharedInfo, 0x10, 'backends still find the guest as it was');
+    letGo = true;
+  });
+  t.is(await sched(guest, SchedOp.shutdown, [[0, 4, ShutdownReason.soft_reset]]), 0);
+  t.true(letGo);
+  t.is(bridge.sharedInfo, undefined);
+  t.is(bridge.vcpuInfo.size, 0);
+  t.is(bridge.upcallVectors.get(1), 0);
+  t.is(bridge.callbackVector, 0);
+  t.is(bridge.timers.size, 0);
+  t.deepEqual([...bridge.placed.keys()], [0xfeff8, 0xfeff9]);
+  t.is(domain.grantTable.nrFrames, 1);
+  t.is(domain.physmap.addSharedInfo(0x11), 0, 'the new kernel sets up its own');
+  t.is(domain.vcpus.registerInfo(1, 0x31, 64), 0);
+});
+
+test('a soft reset asked for by two vCPUs at once is one, and both go on', async (t) => {
+  const guest = new Guest().endWith(t);
+  let resets = 0;
+  guest.domain.on('reset', () => resets++);
+  const reason = guest.argument([[0, 4, ShutdownReason.soft_reset]]);
+  const ask = (vcpu: number): Promise<number> =>
+    guest.issue(HypercallNumber.sched_op, [SchedOp.shutdown, reason], { vcpu });
+  t.deepEqual(await Promise.all([ask(0), ask(1)]), [0, 0]);
+  t.is(resets, 1);
+  t.is(await ask(0), 0, 'and later there can be another');
+  t.is(resets, 2);
+});
+
+test('a machine reset in the middle of a soft reset: one fresh machine, and nobody is answered twice', async (t) => {
+  const guest = new Guest().endWith(t);
+  let resets = 0;
+  guest.domain.on('reset', () => resets++);
+  let release: () => void = () => {};
+  guest.domain.onLetGo(() => new Promise<void>((resolve) => (release = resolve)));
+  void sched(guest, SchedOp.shutdown, [[0, 4, ShutdownReason.soft_reset]]);
+  await sleep(5);
+  const reset = guest.bridge.resetMachine();
+  release();
+  await sleep(5);
+  release();
+  await reset;
+  t.is(resets, 1);
+  t.deepEqual(guest.bridge.callsOf('complete'), []);
+  t.is([...guest.domain.channels.ports].length, 2);
+});
+
+test('a guest that has shut down cannot soft-reset itself back to life', async (t) => {
+  const guest = new Guest().endWith(t);
+  void sched(guest, SchedOp.shutdown, [[0, 4, ShutdownReason.poweroff]]);
+  void guest.issue(HypercallNumber.sched_op, [SchedOp.shutdown, guest.argument([[0, 4, 5]], 1)], { vcpu: 1 });
+  await sleep(5);
+  t.true(guest.bridge.isWaiting(0) && guest.bridge.isWaiting(1));
+  t.is(guest.domain.shutdownReason, ShutdownReason.poweroff);
+});
+
 test('remote_shutdown is -ESRCH for nobody and -EPERM for anybody', async (t) => {
   const guest = new Guest().endWith(t);
   t.is(errnoName(await sched(guest, SchedOp.remote_shutdown, [[0, 2, 9]])), '-ESRCH');
