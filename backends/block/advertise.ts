@@ -14,7 +14,7 @@ export const offers = (maxQueues: number): Keys => ({
 });
 
 /** Written before Connected. A feature that is not there is not mentioned. */
-export function diskKeys(target: Target, kind: { cdrom: boolean; removable: boolean }): Keys {
+export function diskKeys(target: Target, kind: { cdrom: boolean; removable: boolean; persistent: boolean }): Keys {
   const info =
     (kind.cdrom ? VdiskInfo.CDROM : 0) |
     (kind.removable ? VdiskInfo.REMOVABLE : 0) |
@@ -32,6 +32,7 @@ export function diskKeys(target: Target, kind: { cdrom: boolean; removable: bool
     'feature-flush-cache': '1',
     'feature-barrier': '1',
     ...discard,
+    ...(kind.persistent ? { 'feature-persistent': '1' } : {}),
     sectors: String(target.sectors),
     info: String(info),
     'sector-size': String(target.sectorSize),

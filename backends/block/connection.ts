@@ -7,10 +7,12 @@ import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
 import { XenError } from '../../shim/observe/errors.js';
 import { BackRing } from '../../shim/ring/back-ring.js';
 import type { RingPage } from '../../shim/ring/back-ring.js';
-import type { ProtocolName, QueueSettings } from './messages.js';
+import { Latency } from './latency.js';
+import type { Alert, ProtocolName, QueueSettings } from './messages.js';
+import { PersistentMaps } from './persistent-maps.js';
 import { BlockQueue } from './queue.js';
 import { Records } from './records.js';
-import { queueCounters } from './statistics.js';
+import { queueCounters, queueLatencies } from './statistics.js';
 import type { TargetIo } from './target/target-io.js';
 import type { Target } from './target/target.js';
 
@@ -19,6 +21,15 @@ export interface ConnectionParts {
   readonly io: TargetIo;
   readonly target: Target;
   readonly statistics: SharedArrayBuffer;
+  /** The time in ms, written by the loop once per batch; without one it stands still. */
+  readonly clock?: Float64Array;
+  /** Something about a queue that the operator should know. */
+  alert?(alert: Alert, queue: number): void;
+}
+
+/** What both sides agreed on. */
+export interface Agreed {
+  readonly persistent?: boolean;
 }
 
 const ABIS: Readonly<Record<ProtocolName, BlkifAbi>> = { 'x86_64-abi': BLKIF_X86_64, 'x86_32-abi': BLKIF_X86_32 };
@@ -27,12 +38,14 @@ export class Connection {
   readonly queues: { readonly queue: BlockQueue; readonly kickFd: number }[] = [];
   readonly #handles: number[] = [];
   readonly #records: Records[] = [];
+  readonly #persistent: PersistentMaps[] = [];
 
   /** @throws XenError with nothing left mapped */
   constructor(
     readonly parts: ConnectionParts,
     protocol: ProtocolName,
     settings: readonly QueueSettings[],
+    private readonly agreed: Agreed = {},
   ) {
     try {
       for (const [index, queue] of settings.entries()) this.#open(index, ABIS[protocol], queue);
@@ -43,10 +56,11 @@ export class Connection {
     }
   }
 
-  /** Unmaps the rings and frees the records. The queues must be drained. Idempotent. */
+  /** Unmaps rings and persistent grants and frees the records, in this order. The queues must be drained. Idempotent. */
   release(): void {
     this.parts.io.attach([]);
     for (const handle of this.#handles.splice(0)) this.parts.grants.unmapOne(handle);
+    for (const persistent of this.#persistent.splice(0)) persistent.close();
     for (const records of this.#records.splice(0)) records.release();
     this.queues.length = 0;
   }
@@ -58,7 +72,8 @@ export class Connection {
     if (ring.halted) throw new XenError(Errno.EIO, `ring of queue ${index} has impossible indexes`);
     const records = new Records(slots);
     this.#records.push(records);
-    const { grants, io, target, statistics } = this.parts;
+    const { grants, io, target, statistics, clock = new Float64Array(1) } = this.parts;
+    const counters = queueCounters(statistics, index);
     const queue = new BlockQueue({
       index,
       ring,
@@ -67,10 +82,23 @@ export class Connection {
       grants,
       io,
       target,
-      counters: queueCounters(statistics, index),
+      counters,
+      latency: new Latency(queueLatencies(statistics, index), clock, slots),
+      clock,
+      persistent: this.agreed.persistent === true ? this.#keepGrants(index, records, counters, clock) : undefined,
       callFd: settings.callFd,
     });
     this.queues.push({ queue, kickFd: settings.kickFd });
+  }
+
+  #keepGrants(queue: number, records: Records, counters: Float64Array, clock: Float64Array): PersistentMaps {
+    const { grants, alert } = this.parts;
+    const persistent = new PersistentMaps(grants, records, counters, clock, {
+      duplicate: () => alert?.('duplicate-gref', queue),
+      overflow: () => alert?.('grant-overflow', queue),
+    });
+    this.#persistent.push(persistent);
+    return persistent;
   }
 
   #mapPage(ref: number): RingPage {

@@ -22,13 +22,18 @@ import { readFrontend } from './frontend.js';
 import type { NegotiationLimits } from './frontend.js';
 import { openImage } from './image.js';
 import type { DiskImage } from './image.js';
-import type { ProtocolName, WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
-import { readStatistics, statisticsBuffer } from './statistics.js';
-import type { BlockStatistics } from './statistics.js';
+import type { Alert, ProtocolName, WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
+import { readReport, readStatistics, statisticsBuffer } from './statistics.js';
+import type { BlockReport, BlockStatistics } from './statistics.js';
 import { virtualDevice } from './virtual-device.js';
 
 /** Queues offered: more threads of the guest than this gain nothing from queues of their own. */
 const MAX_QUEUES = 4;
+
+const ALERTS: Readonly<Record<Alert, string>> = {
+  'duplicate-gref': 'frontend uses a persistent gref twice at a time; the second use is mapped by itself',
+  'grant-overflow': 'frontend uses more persistent grants than are kept; the others are mapped per request',
+};
 
 export interface BlockBackendOptions {
   readonly store: StoreClient;
@@ -49,6 +54,8 @@ export interface BlockBackendOptions {
   /** False keeps DISCARD from being offered. */
   readonly discard?: boolean;
   readonly maxQueues?: number;
+  /** Offers persistent grants; mapping is cheaper here than the copies they cost the guest, so the default is not to. */
+  readonly persistent?: boolean;
   /** What a frontend that names no protocol speaks; Linux's blkback takes x86_32, and so do we. */
   readonly defaultProtocol?: ProtocolName;
   readonly log: Log;
@@ -62,6 +69,7 @@ export interface BlockBackend {
   readonly name: string;
   readonly device: BackendDevice;
   stats(): BlockStatistics;
+  report(): BlockReport;
   /** Guest RAM has a new layout. */
   remap(ram: readonly RamRange[]): Promise<void>;
   /** The machine is being reset: waits for requests in flight and gives back everything of the guest's. */
@@ -131,6 +139,10 @@ class BlockDriver implements BlockBackend {
 
   stats(): BlockStatistics {
     return readStatistics(this.#statistics);
+  }
+
+  report(): BlockReport {
+    return readReport(this.#statistics);
   }
 
   async remap(ram: readonly RamRange[]): Promise<void> {
@@ -208,6 +220,7 @@ class BlockDriver implements BlockBackend {
     const { options } = this;
     const device = this.#device;
     const frontend = readFrontend(device, this.#limits);
+    const persistent = options.persistent === true && frontend.persistent;
     try {
       for (const { eventChannel } of frontend.queues) {
         this.#ports.push(options.ports.bindInterdomain(options.domid, eventChannel));
@@ -215,6 +228,7 @@ class BlockDriver implements BlockBackend {
       await this.#ask({
         kind: 'connect',
         protocol: frontend.protocol,
+        persistent,
         queues: frontend.queues.map(({ ringRefs }, i) => ({
           ringRefs,
           kickFd: this.#ports[i]!.kickFd,
@@ -227,8 +241,9 @@ class BlockDriver implements BlockBackend {
     }
     this.#connected = true;
     const cdrom = options.cdrom === true;
-    device.publish(diskKeys(this.image.target, { cdrom, removable: options.removable === true || cdrom }));
-    device.log.info({ protocol: frontend.protocol, queues: frontend.queues.length }, 'frontend connected');
+    const removable = options.removable === true || cdrom;
+    device.publish(diskKeys(this.image.target, { cdrom, removable, persistent: options.persistent === true }));
+    device.log.info({ protocol: frontend.protocol, queues: frontend.queues.length, persistent }, 'frontend connected');
   }
 
   /** In the order of spec B3: requests in flight, event channels, rings. Harmless when not connected. */
@@ -276,6 +291,7 @@ class BlockDriver implements BlockBackend {
 
   #tell(event: WorkerEvent): void {
     if (event.kind === 'attached') this.#thread = event.thread;
+    else if (event.kind === 'alert') this.#device.log.warn({ queue: event.queue }, ALERTS[event.alert]);
     else this.#device.log.warn({ queue: event.queue }, 'frontend overran its ring, which is not served any more');
   }
 

@@ -17,6 +17,8 @@ export interface FrontendQueue {
 
 export interface FrontendSettings {
   readonly protocol: ProtocolName;
+  /** It leaves grants in place if we keep them. */
+  readonly persistent: boolean;
   readonly queues: readonly FrontendQueue[];
 }
 
@@ -41,7 +43,7 @@ export function readFrontend(device: BackendDevice, limits: NegotiationLimits): 
       eventChannel: device.frontendNumber(`${prefix}event-channel`, MAX_PORT),
     };
   });
-  return { protocol, queues };
+  return { protocol, persistent: device.frontendFlag('feature-persistent'), queues };
 }
 
 function readProtocol(device: BackendDevice, fallback: ProtocolName): ProtocolName {

@@ -22,6 +22,8 @@ interface Attached {
 }
 
 export class BlockLoop {
+  /** The time in ms as of the last batch of completions, or the last moment without work. */
+  readonly clock = new Float64Array([performance.now()]);
   private attached: readonly Attached[] = [];
   private readonly spin = new Spin();
   private readonly controlBell: Doorbell;
@@ -57,7 +59,7 @@ export class BlockLoop {
         spin.worked();
         continue;
       }
-      if (spin.again(performance.now())) continue;
+      if (spin.again(this.tick())) continue;
       this.sleep();
     }
   }
@@ -97,7 +99,7 @@ export class BlockLoop {
   }
 
   private sleep(): void {
-    let now = performance.now();
+    const now = this.tick();
     let wait = -1;
     this.controlBell.arm();
     for (const entry of this.attached) {
@@ -113,15 +115,24 @@ export class BlockLoop {
         kick.bell.arm();
         if (queue.ring.finalCheck()) return;
       }
+      if (queue.upkeepAt < Infinity) {
+        const left = Math.max(0, queue.upkeepAt - now);
+        wait = wait < 0 ? left : Math.min(wait, left);
+      }
     }
     // Whoever wants us sets the word before ringing, and the bell is armed by now.
     if (!this.io.arm() || this.control.wanted()) return;
     this.spin.sleeping(now);
     this.uring.enter(1, wait < 0 ? -1 : Math.ceil(wait * 1000));
-    now = performance.now();
-    this.spin.awake(now);
+    this.spin.awake(this.tick());
     this.reap();
     this.publish();
+  }
+
+  private tick(): number {
+    const now = performance.now();
+    this.clock[0] = now;
+    return now;
   }
 
   private pause({ queue, kick }: Attached, ms: number): void {
@@ -148,6 +159,7 @@ export class BlockLoop {
   private reap(): number {
     const { uring, attached } = this;
     const count = uring.completions();
+    if (count > 0) this.tick();
     for (let i = 0; i < count; i++) {
       const hi = uring.userHi(i);
       const lo = uring.userLo(i);
@@ -157,6 +169,8 @@ export class BlockLoop {
       else if (hi === TARGET_USER) this.io.completed(lo, uring.flags(i), uring.result(i));
     }
     if (count > 0) uring.consume(count);
-    return count + this.io.poll();
+    const polled = this.io.poll();
+    if (polled > 0) this.tick();
+    return count + polled;
   }
 }

@@ -21,9 +21,21 @@ export interface QueueSettings {
 
 export type ProtocolName = 'x86_64-abi' | 'x86_32-abi';
 
+/** What the operator should know of a queue; none of it ends anything. */
+export type Alert =
+  /** A frontend had a persistent gref mapped twice at a time; told at most once in five seconds. */
+  | 'duplicate-gref'
+  /** A frontend uses more persistent grants than are kept; told once per connection. */
+  | 'grant-overflow';
+
 export type WorkerRequest =
   /** Map the rings and begin. XenError if a ring cannot be mapped or its indexes are impossible. */
-  | { readonly kind: 'connect'; readonly protocol: ProtocolName; readonly queues: readonly QueueSettings[] }
+  | {
+      readonly kind: 'connect';
+      readonly protocol: ProtocolName;
+      readonly queues: readonly QueueSettings[];
+      readonly persistent: boolean;
+    }
   /** Take no more, wait for what is in flight, answer it, let go of the events. */
   | { readonly kind: 'drain' }
   /** Give the rings back. */
@@ -35,4 +47,5 @@ export type WorkerEvent =
   /** Once the worker has mapped the guest: its number in the grant table. */
   | { readonly kind: 'attached'; readonly thread: number }
   /** The frontend claimed more requests than its ring holds; that ring is not served any more. */
-  | { readonly kind: 'halted'; readonly queue: number };
+  | { readonly kind: 'halted'; readonly queue: number }
+  | { readonly kind: 'alert'; readonly alert: Alert; readonly queue: number };

@@ -8,6 +8,8 @@ import { MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
+import type { Latency } from './latency.js';
+import type { PersistentMaps } from './persistent-maps.js';
 import { Phase } from './phases.js';
 import type { Records } from './records.js';
 import { MAX_INDIRECT_SEGMENTS, RequestCopy, sectorNumber } from './request.js';
@@ -35,6 +37,11 @@ export interface QueueParts {
   readonly io: TargetIo;
   readonly target: Target;
   readonly counters: Float64Array;
+  readonly latency: Latency;
+  /** The worker's time in ms, which the loop writes once per batch. */
+  readonly clock: Float64Array;
+  /** Only if both sides agreed on persistent grants. */
+  readonly persistent: PersistentMaps | undefined;
   readonly callFd: number;
 }
 
@@ -58,6 +65,9 @@ export class BlockQueue implements CompletionSink {
   private readonly io: TargetIo;
   private readonly target: Target;
   private readonly counters: Float64Array;
+  private readonly latency: Latency;
+  private readonly clock: Float64Array;
+  private readonly persistent: PersistentMaps | undefined;
   private readonly callFd: number;
   private readonly request: RequestCopy;
   private readonly maps = new MapBatch(MAX_INDIRECT_SEGMENTS);
@@ -73,6 +83,9 @@ export class BlockQueue implements CompletionSink {
     this.io = parts.io;
     this.target = parts.target;
     this.counters = parts.counters;
+    this.latency = parts.latency;
+    this.clock = parts.clock;
+    this.persistent = parts.persistent;
     this.callFd = parts.callFd;
     this.request = new RequestCopy(parts.abi);
     this.sectorMask = parts.target.sectorSize / SECTOR_SIZE - 1;
@@ -83,6 +96,11 @@ export class BlockQueue implements CompletionSink {
     return this.barrier !== NO_BARRIER || this.records.free === 0;
   }
 
+  /** When `publish` has something to do though nothing happens (ms); Infinity if never. */
+  get upkeepAt(): number {
+    return this.persistent === undefined ? Infinity : this.persistent.due;
+  }
+
   /** Takes what waits in the ring, as far as there is room; returns how many requests. */
   take(): number {
     if (this.stopped || this.barrier !== NO_BARRIER) return 0;
@@ -91,6 +109,7 @@ export class BlockQueue implements CompletionSink {
       this.pausedUntil = 0;
     }
     const waiting = this.ring.available();
+    if (waiting > 0 && waiting + this.ring.unanswered === this.ring.slots) this.counters[Counter.ring_full]! += 1;
     let taken = 0;
     while (taken < waiting && this.io.room > 0) {
       if (this.records.free === 0) {
@@ -142,6 +161,7 @@ export class BlockQueue implements CompletionSink {
   /** Unpins what finished, then publishes the responses, then tells the frontend if it asked: in this order (XSA-396). */
   publish(): void {
     if (this.unmaps.count > 0) this.flushUnmaps();
+    if (this.persistent !== undefined && this.clock[0]! >= this.persistent.due) this.persistent.upkeep();
     if (this.ring.publish()) signalEventfd(this.callFd);
   }
 
@@ -217,9 +237,14 @@ export class BlockQueue implements CompletionSink {
   /** Pins the pages of all segments; false, with none left pinned, if one cannot be. */
   private map(tag: number, write: boolean): boolean {
     const { request, maps, records } = this;
+    this.mapping = tag;
+    if (this.persistent !== undefined) {
+      if (this.persistent.map(tag, request, maps, this.addPage)) return true;
+      this.unmap(tag);
+      return false;
+    }
     maps.count = 0;
     for (let i = 0; i < request.segments; i++) maps.add(request.segment[2 * i]!, write, i);
-    this.mapping = tag;
     const failed = this.grants.map(maps, this.addPage);
     // A failed op may not stop the others from being given back (XSA-362).
     const first = tag * MAX_INDIRECT_SEGMENTS;
@@ -271,6 +296,7 @@ export class BlockQueue implements CompletionSink {
     records.phases[tag] = phases;
     records.offsetLo[tag] = request.sectorLo << SECTOR_SHIFT;
     records.offsetHi[tag] = (request.sectorHi << SECTOR_SHIFT) | (request.sectorLo >>> (32 - SECTOR_SHIFT));
+    this.latency.started(tag);
     this.inflight++;
   }
 
@@ -301,6 +327,7 @@ export class BlockQueue implements CompletionSink {
   private finish(tag: number, status: number): void {
     const records = this.records;
     this.unmap(tag);
+    this.latency.ended(tag, records.responseOp[tag]!);
     this.respond(records.idLo[tag]!, records.idHi[tag]!, records.responseOp[tag]!, status);
     records.give(tag);
     this.inflight--;
@@ -315,6 +342,7 @@ export class BlockQueue implements CompletionSink {
     const first = tag * MAX_INDIRECT_SEGMENTS;
     for (let i = 0; i < held; i++) unmaps.handle[unmaps.count++] = records.handle[first + i]!;
     records.held[tag] = 0;
+    if (this.persistent !== undefined) this.persistent.put(tag);
   }
 
   private flushUnmaps(): void {

@@ -3,6 +3,7 @@ import { attachGuest } from '../../shim/memory/attach.js';
 import { IoUring } from '../../shim/io/uring.js';
 import { serveWorker } from '../worker-host.js';
 import { Connection } from './connection.js';
+import type { ConnectionParts } from './connection.js';
 import { BlockLoop } from './loop.js';
 import type { WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
 import { FileIo } from './target/file-io.js';
@@ -23,6 +24,17 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
   const loop = new BlockLoop(uring, io, control, (queue) => {
     tell({ kind: 'halted', queue });
   });
+  const { target, statistics } = settings;
+  const parts: ConnectionParts = {
+    grants: guest.grants,
+    io,
+    target,
+    statistics,
+    clock: loop.clock,
+    alert: (alert, queue) => {
+      tell({ kind: 'alert', alert, queue });
+    },
+  };
   let connection: Connection | undefined;
   tell({ kind: 'attached', thread: guest.grantTable.thread });
 
@@ -44,11 +56,7 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
       switch (request.kind) {
         case 'connect':
           disconnect();
-          connection = new Connection(
-            { grants: guest.grants, io, target: settings.target, statistics: settings.statistics },
-            request.protocol,
-            request.queues,
-          );
+          connection = new Connection(parts, request.protocol, request.queues, { persistent: request.persistent });
           loop.attach(connection.queues);
           break;
         case 'drain':

@@ -21,6 +21,7 @@ export interface DiskPart {
   readonly image: DiskImage;
   readonly readonly: boolean;
   readonly cdrom: boolean;
+  readonly persistent?: boolean;
 }
 
 export interface VifPart {
@@ -172,8 +173,7 @@ export class Guest {
       },
     };
     return [
-      ...disks.map(({ path, image, readonly, cdrom }, index) =>
-        createBlockBackend({ ...common, index, path, image, readonly, cdrom })),
+      ...disks.map((disk, index) => createBlockBackend({ ...common, index, ...disk })),
       ...vifs.map(({ link, mac }, index) =>
         createNetBackend({ ...common, index, link, ...(mac === undefined ? {} : { mac }) })),
     ];

@@ -122,12 +122,12 @@ function stopWithUs(machine: QemuProcess, cleanup: Cleanup): void {
 }
 
 function openDisks(options: RunOptions, qemuArgs: readonly string[], cleanup: Cleanup): DiskPart[] {
-  return options.disks.map(({ file, readonly, cdrom }) => {
-    const image = openImage(file, { readonly, sharedWithQemu: mentions(qemuArgs, file) });
+  return options.disks.map(({ file, ...flags }) => {
+    const image = openImage(file, { readonly: flags.readonly, sharedWithQemu: mentions(qemuArgs, file) });
     cleanup.add(() => {
       image.close();
     });
-    return { path: realpathSync(file), image: borrowed(image), readonly, cdrom };
+    return { path: realpathSync(file), image: borrowed(image), ...flags };
   });
 }
 

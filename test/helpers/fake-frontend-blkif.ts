@@ -26,6 +26,8 @@ export interface BlkfrontOptions {
   readonly abi?: BlkifAbi;
   readonly order?: number;
   readonly queues?: number;
+  /** Leaves grants in place, as blkfront does with feature-persistent, and copies through them. */
+  readonly persistent?: boolean;
   /** The last word on what is written to the store before Initialised; undefined removes a key. */
   readonly keys?: Readonly<Record<string, string | undefined>>;
 }
@@ -45,6 +47,7 @@ interface Queue {
 
 export class FakeBlkfront {
   readonly complaints: string[] = [];
+  readonly #pool: { readonly page: GuestPage; readonly ref: number }[] = [];
   readonly backendPath: string;
   readonly frontendPath: string;
   queues: Queue[] = [];
@@ -101,6 +104,7 @@ export class FakeBlkfront {
       'ring-page-order': order > 0 ? String(order) : undefined,
       'multi-queue-num-queues': queues > 1 ? String(queues) : undefined,
     };
+    if (this.options.persistent === true) written['feature-persistent'] = '1';
     for (const [index, { ring, port }] of this.queues.entries()) {
       const prefix = queues > 1 ? `queue-${index}/` : '';
       for (const [page, ref] of ring.refs.entries()) written[`${prefix}ring-ref${order > 0 ? page : ''}`] = String(ref);
@@ -146,6 +150,10 @@ export class FakeBlkfront {
       if (stuck.length > 0) this.complaints.push(`ring grants ${stuck.join()} still in use`);
       this.options.ports.free(queue.port);
     }
+    for (const { page, ref } of this.#pool.splice(0)) {
+      if (this.options.guest.end(ref)) this.options.guest.freePage(page);
+      else this.complaints.push(`persistent grant ${ref} still in use`);
+    }
   }
 
   /** Sends one request; resolves with its status. The refs are checked to be free when the response is seen. */
@@ -161,24 +169,54 @@ export class FakeBlkfront {
     });
   }
 
-  /** Reads or writes whole pages with grants of their own: direct up to 11, indirect above. Returns the status. */
+  /** Reads or writes whole pages: direct up to 11, indirect above. Returns the status. */
   async transfer(write: boolean, sector: number, pages: readonly GuestPage[], queue = 0): Promise<number> {
     const { guest } = this.options;
-    const op = write ? BlkifOp.WRITE : BlkifOp.READ;
+    if (this.options.persistent === true) return await this.#transferCopied(write, sector, pages, queue);
     const refs = pages.map(({ gfn }) => guest.grant(gfn, write));
+    const status = await this.#transferRefs(write, sector, refs, refs, queue);
+    for (const ref of refs) guest.end(ref);
+    return status;
+  }
+
+  /** Through pages that stay granted, for reading and writing alike. */
+  async #transferCopied(write: boolean, sector: number, pages: readonly GuestPage[], queue: number): Promise<number> {
+    const { guest } = this.options;
+    const copies = pages.map(() => {
+      const known = this.#pool.pop();
+      if (known !== undefined) return known;
+      const page = guest.page();
+      return { page, ref: guest.grant(page.gfn) };
+    });
+    if (write) for (const [i, { page }] of copies.entries()) page.u8.set(pages[i]!.u8);
+    const status = await this.#transferRefs(write, sector, copies.map(({ ref }) => ref), [], queue);
+    if (!write) for (const [i, { page }] of copies.entries()) pages[i]!.u8.set(page.u8);
+    this.#pool.push(...copies);
+    return status;
+  }
+
+  /** @param freed references that must not be in use any more when the response is seen */
+  async #transferRefs(
+    write: boolean,
+    sector: number,
+    refs: readonly number[],
+    freed: readonly number[],
+    queue: number,
+  ): Promise<number> {
+    const { guest } = this.options;
+    const op = write ? BlkifOp.WRITE : BlkifOp.READ;
     const segments = refs.map((ref) => ({ ref }));
     let status: number;
-    if (pages.length <= 11) {
-      status = await this.send(queue, { op, sector: BigInt(sector), segments }, refs);
+    if (refs.length <= 11) {
+      status = await this.send(queue, { op, sector: BigInt(sector), segments }, freed);
     } else {
       const list = guest.page();
       writeIndirect(list.i32, segments);
       const indirectRef = guest.grant(list.gfn, true);
-      const request = { op: BlkifOp.INDIRECT, indirectOp: op, sector: BigInt(sector), claim: pages.length, indirectRef };
-      status = await this.send(queue, request, [...refs, indirectRef]);
+      const request = { op: BlkifOp.INDIRECT, indirectOp: op, sector: BigInt(sector), claim: refs.length, indirectRef };
+      status = await this.send(queue, request, [...freed, indirectRef]);
       if (guest.end(indirectRef)) guest.freePage(list);
     }
-    for (const ref of refs) guest.end(ref);
     return status;
   }
 

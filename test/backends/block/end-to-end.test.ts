@@ -63,20 +63,25 @@ async function exercise(
 for (const { name, front: options } of [
   { name: 'one page, one queue', front: {} },
   { name: 'sixteen pages, four queues', front: { order: 4, queues: 4 } },
+  { name: 'persistent grants', front: { order: 2, queues: 2, persistent: true } },
   { name: 'the 32-bit layout', front: { abi: BLKIF_X86_32, order: 2 } },
 ]) {
   test(`random reads and writes through store, worker and file keep the data right: ${name}`, async (t) => {
     const lab = new BlockLab();
     const path = lab.image(32768);
     const model = lab.read(path);
-    const backend = lab.backend(path, { maxQueues: 4 });
+    const persistent = options.persistent === true;
+    const backend = lab.backend(path, { maxQueues: 4, persistent });
     const front = lab.front(0, options);
     await front.connect();
     t.is(front.backendKey('sectors'), '32768');
+    t.is(front.backendKey('feature-persistent'), persistent ? '1' : undefined);
     t.deepEqual(await exercise(front, lab, model, 60, options.queues ?? 1), []);
     t.is(await front.flush(), 0);
     t.true(model.equals(lab.read(path)));
+    t.is(backend.stats().persistent > 0, persistent);
     await front.disconnect();
+    t.is(backend.stats().persistent, 0);
     t.deepEqual(front.complaints, []);
     const { rd_req, wr_req, f_req, errors } = backend.stats();
     t.is(rd_req + wr_req, 8 * 60);

@@ -9,6 +9,7 @@ import type { BlkifAbi } from '../../../shim/abi/io/blkif.js';
 import type { ForeignGrants } from '../../../shim/grant-table/foreign.js';
 import { IoUring } from '../../../shim/io/uring.js';
 import { Connection } from '../../../backends/block/connection.js';
+import type { Alert } from '../../../backends/block/messages.js';
 import type { BlockQueue } from '../../../backends/block/queue.js';
 import { readStatistics, statisticsBuffer } from '../../../backends/block/statistics.js';
 import type { BlockStatistics } from '../../../backends/block/statistics.js';
@@ -27,6 +28,7 @@ export interface RigOptions {
   readonly abi?: BlkifAbi;
   readonly order?: number;
   readonly startAt?: number;
+  readonly persistent?: boolean;
   /** Stands between the queue and the grant engine. */
   wrapGrants?(grants: ForeignGrants): ForeignGrants;
 }
@@ -45,6 +47,9 @@ export class QueueRig {
   readonly #dir = mkdtempSync(join(tmpdir(), 'xenshim-block-'));
   readonly #fd: number;
   readonly callFd = native.eventfd();
+  /** The queue's time in ms: a test says what it is. */
+  readonly clock = new Float64Array(1);
+  readonly alerts: Alert[] = [];
   readonly #statistics = statisticsBuffer(1);
   #id = 1n;
 
@@ -65,9 +70,17 @@ export class QueueRig {
     this.uring.registerFiles([this.#fd]);
     const grants = options.wrapGrants?.(this.guest.attached.grants) ?? this.guest.attached.grants;
     this.connection = new Connection(
-      { grants, io: new FileIo(this.uring), target, statistics: this.#statistics },
+      {
+        grants,
+        io: new FileIo(this.uring),
+        target,
+        statistics: this.#statistics,
+        clock: this.clock,
+        alert: (alert) => this.alerts.push(alert),
+      },
       abi.name,
       [{ ringRefs: this.ring.refs, kickFd: -1, callFd: this.callFd }],
+      { persistent: options.persistent === true },
     );
     this.queue = this.connection.queues[0]!.queue;
   }

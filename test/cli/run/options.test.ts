@@ -91,6 +91,7 @@ test('a disk is read-write unless it says ro or is a CD-ROM', (t) => {
   t.deepEqual(parseDisk('/a.img'), { file: '/a.img', readonly: false, cdrom: false });
   t.deepEqual(parseDisk('/a.img,ro'), { file: '/a.img', readonly: true, cdrom: false });
   t.deepEqual(parseDisk('/a.iso,cdrom'), { file: '/a.iso', readonly: true, cdrom: true });
+  t.deepEqual(parseDisk('/a.img,persistent'), { file: '/a.img', readonly: false, cdrom: false, persistent: true });
   t.deepEqual(parseDisk('/a.iso,cdrom,ro'), { file: '/a.iso', readonly: true, cdrom: true });
 });
 
