@@ -48,6 +48,13 @@ export class FakePorts implements BackendPorts {
     };
   }
 
+  /** The two eventfds of a bound port, for a frontend that is another process. */
+  fds(port: number): { kick: number; call: number } {
+    const pair = this.#bound.get(port);
+    if (pair === undefined) throw new Error(`port ${port} is not bound`);
+    return { kick: pair.kickFd, call: pair.callFd };
+  }
+
   /** EVTCHNOP_send by the guest. */
   send(port: number): void {
     const pair = this.#bound.get(port);

@@ -1,0 +1,36 @@
+/** The physical limit: fio with io_uring on the same file. */
+import { runOn } from '../helpers/native-load.js';
+import type { BlockCase } from './cases.js';
+
+interface FioResult {
+  readonly jobs: readonly { readonly read: { readonly iops: number }; readonly write: { readonly iops: number } }[];
+}
+
+export async function limitIops(core: number, path: string, test: BlockCase, seconds: number): Promise<number> {
+  const { direct, write, random, pages, depth } = test;
+  const way = `${random ? 'rand' : ''}${write ? 'write' : 'read'}`;
+  const output = await runOn(core, [
+    'fio',
+    '--name=limit',
+    '--ioengine=io_uring',
+    `--filename=${path}`,
+    `--rw=${way}`,
+    `--bs=${pages * 4}k`,
+    `--iodepth=${depth}`,
+    // Submits and completes in batches, as a backend does.
+    `--iodepth_batch=${depth}`,
+    '--iodepth_batch_complete_min=1',
+    `--iodepth_batch_complete_max=${depth}`,
+    `--direct=${direct ? 1 : 0}`,
+    '--registerfiles=1',
+    '--norandommap',
+    '--randrepeat=0',
+    '--invalidate=0',
+    '--time_based',
+    `--ramp_time=${seconds / 4}`,
+    `--runtime=${seconds}`,
+    '--output-format=json',
+  ]);
+  const [job] = (JSON.parse(output.slice(output.indexOf('{'))) as FioResult).jobs;
+  return write ? job!.write.iops : job!.read.iops;
+}
