@@ -1,6 +1,11 @@
 /**
  * Active entries: who has a grant in use, and which frame it had when the first pin was taken. State word: read-only
  * pins in bits 0–7, read-write pins in bits 8–15 (each at most 128), lock holder's slot + 1 in bits 16–23.
+ *
+ * Here and in maptrack.ts, plain loads and stores stand where C would have acquire and release: Atomics.load and
+ * Atomics.store are calls of 10 ns each, half of what a map and unmap may cost. x86 (the only machine this runs on)
+ * keeps loads in order and stores in order, V8 keeps accesses of typed arrays in the order of the program, and every
+ * exclusive step is a compare-and-exchange.
  */
 import { Gntst, Gtf } from '../abi/grant-table.js';
 import { clearStatus, entryFrame, setStatus } from './entry-v1.js';
@@ -42,7 +47,7 @@ export class ActiveEntries {
   lock(ref: number): number {
     const words = this.#words;
     const at = this.#at + (ref << ACTIVE_SHIFT);
-    const seen = Atomics.load(words, at);
+    const seen = words[at]!;
     const pins = seen & PINS;
     if (seen === pins && Atomics.compareExchange(words, at, pins, pins | this.#lockBits) === pins) return pins;
     return this.#lockSlowly(at);
@@ -62,7 +67,7 @@ export class ActiveEntries {
   }
 
   unlock(ref: number, pins: number): void {
-    Atomics.store(this.#words, this.#at + (ref << ACTIVE_SHIFT), pins);
+    this.#words[this.#at + (ref << ACTIVE_SHIFT)] = pins;
   }
 
   /**
@@ -111,7 +116,7 @@ export class ActiveEntries {
     const left = pins - (readonly ? RO_ONE : RW_ONE);
     let gone = left === 0 ? Gtf.reading : 0;
     if (!readonly && (left & RW_MASK) === 0) gone |= Gtf.writing;
-    if (gone !== 0 && Atomics.load(this.#words, Head.DYING) === 0) this.#clear(ref, gone);
+    if (gone !== 0 && this.#words[Head.DYING] === 0) this.#clear(ref, gone);
     this.unlock(ref, left);
   }
 

@@ -20,7 +20,7 @@ export function setStatus(words: Int32Array, at: number, domid: number, readonly
   const mask = DOMID_MASK | Gtf.type_mask | (mapping ? Gtf.sub_page : 0);
   const wanted = (domid << DOMID_SHIFT) | Gtf.permit_access;
   const set = readonly ? Gtf.reading : Gtf.reading | Gtf.writing;
-  let seen = Atomics.load(words, at);
+  let seen = words[at]!;
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     if ((seen & mask) !== wanted) return Gntst.general_error;
     if (!readonly && (seen & Gtf.readonly) !== 0) return Gntst.general_error;
@@ -38,7 +38,7 @@ export function clearStatus(words: Int32Array, at: number, flags: number): void 
 
 /** The frame as the guest has it now; read only after `setStatus` succeeded. */
 export function entryFrame(words: Int32Array, at: number): number {
-  return Atomics.load(words, at + 1) >>> 0;
+  return words[at + 1]! >>> 0;
 }
 
 /** First word of an entry. */

@@ -43,7 +43,7 @@ export class TableFrames {
 
   /** Follows frames that moved. Called at the start of every section in the table. */
   refresh(): void {
-    const generation = Atomics.load(this.#state.words, Head.GENERATION);
+    const generation = this.#state.words[Head.GENERATION]!;
     if (generation !== this.#generation) this.#reload(generation);
   }
 

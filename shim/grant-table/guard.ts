@@ -34,8 +34,9 @@ export class TableGuard {
   /** Enters shared. Short: no waiting, no callbacks until `leave`. Not re-entrant. */
   enter(): void {
     const words = this.#words;
+    // A full barrier between the two: either we see the writer, or the writer sees us.
     Atomics.store(words, this.#readingAt, 1);
-    if (Atomics.load(words, Head.WRITER) !== 0) this.#enterSlowly();
+    if (words[Head.WRITER] !== 0) this.#enterSlowly();
   }
 
   #enterSlowly(): void {
@@ -50,7 +51,7 @@ export class TableGuard {
   }
 
   leave(): void {
-    Atomics.store(this.#words, this.#readingAt, 0);
+    this.#words[this.#readingAt] = 0;
   }
 
   /** Runs `section` with nobody else in the table. Not to be called between `enter` and `leave`. */

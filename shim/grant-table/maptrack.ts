@@ -71,14 +71,14 @@ export class Maptrack {
     const index = handle & INDEX_MASK;
     const generation = handle >>> INDEX_BITS;
     if (handle < 0 || generation > GENERATION_MASK) return 0;
-    if (index >= Atomics.load(this.#words, Head.MAPTRACK_LIMIT)) return 0;
-    const meta = Atomics.load(this.#words, this.#at + (index << MAPTRACK_SHIFT) + 1);
+    if (index >= this.#words[Head.MAPTRACK_LIMIT]!) return 0;
+    const meta = this.#words[this.#at + (index << MAPTRACK_SHIFT) + 1]!;
     return (meta & USED) !== 0 && meta >>> GENERATION_SHIFT === generation ? meta : 0;
   }
 
   /** Whether the handle still is what `find` saw; asked again under the lock of its ref. */
   still(handle: number, meta: number): boolean {
-    return Atomics.load(this.#words, this.#at + ((handle & INDEX_MASK) << MAPTRACK_SHIFT) + 1) === meta;
+    return this.#words[this.#at + ((handle & INDEX_MASK) << MAPTRACK_SHIFT) + 1] === meta;
   }
 
   ref(handle: number): number {

@@ -66,7 +66,7 @@ export class GrantTable {
 
   /** Within a batch: maps a ref for a backend; returns a handle >= 0 or a negative GNTST_*. */
   map(ref: number, readonly: boolean): number {
-    if (Atomics.load(this.#words, Head.DYING) !== 0) return Gntst.bad_domain;
+    if (this.#words[Head.DYING] !== 0) return Gntst.bad_domain;
     const index = this.#maptrack.take();
     if (index < 0) return Gntst.no_space;
     const status = this.pin(ref, Domid.BACKEND, readonly, true);
@@ -95,7 +95,7 @@ export class GrantTable {
 
   /** Within a batch: a pin without a handle, as a copy takes, for the domain `mapper`; returns a GNTST_*. */
   pin(ref: number, mapper: number, readonly: boolean, mapping: boolean): number {
-    if (!(ref >= 0 && ref < Atomics.load(this.#words, Head.NR_FRAMES) << ENTRIES_SHIFT)) return Gntst.bad_gntref;
+    if (!(ref >= 0 && ref < this.#words[Head.NR_FRAMES]! << ENTRIES_SHIFT)) return Gntst.bad_gntref;
     return this.active.pin(ref, mapper, readonly, mapping);
   }
 

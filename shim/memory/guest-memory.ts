@@ -61,7 +61,9 @@ export class GuestMemory {
   window(gfn: number): RamWindow | undefined {
     const last = this.#last;
     if (last !== undefined && gfn >= last.gfn && gfn < last.gfn + last.pages) return last;
-    for (const window of this.#windows) {
+    const windows = this.#windows;
+    for (let i = 0; i < windows.length; i++) {
+      const window = windows[i]!;
       if (gfn >= window.gfn && gfn < window.gfn + window.pages) {
         this.#last = window;
         return window;
