@@ -1,6 +1,11 @@
 /**
  * Active entries: who has a grant in use, and which frame it had when the first pin was taken. State word: read-only
- * pins in bits 0–7, read-write pins in bits 8–15 (each at most 128), lock holder's slot + 1 in bits 16–23.
+ * pins in bits 0–7, read-write pins in bits 8–15 (each at most 128), lock holder's slot + 1 in bits 16–23, owner in
+ * bits 24–31.
+ *
+ * The owner is the one thread that has used the entry so far: it needs no lock, for nobody else touches the entry
+ * (nearly every grant belongs to one device all its life). Another thread that comes along makes the entry common, with
+ * nobody in the table meanwhile; from then on everybody takes the lock.
  *
  * Here and in maptrack.ts, plain loads and stores stand where C would have acquire and release: Atomics.load and
  * Atomics.store are calls of 10 ns each, half of what a map and unmap may cost. x86 (the only machine this runs on)
@@ -17,6 +22,11 @@ const RW_ONE = 1 << 8;
 const RO_MASK = 0xff;
 const RW_MASK = 0xff00;
 const PINS = RO_MASK | RW_MASK;
+const OWNER_SHIFT = 24;
+const OWNER_MASK = 0xff << OWNER_SHIFT;
+/** Owner of an entry that several threads use. */
+const COMMON = 0xff;
+const COMMON_BITS = COMMON << OWNER_SHIFT;
 /** The highest bit of a counter: with it set, no more pins of that kind. */
 const RO_FULL = 0x80;
 const RW_FULL = 0x8000;
@@ -34,32 +44,44 @@ export class ActiveEntries {
   readonly #state: GrantState;
   readonly #frames: TableFrames;
   readonly #lockBits: number;
+  readonly #owner: number;
+  readonly #alone: (section: () => void) => void;
 
-  constructor(state: GrantState, frames: TableFrames, slot: number) {
+  /** @param alone for a thread in the table: leaves, runs the section with nobody in the table, and enters again */
+  constructor(state: GrantState, frames: TableFrames, slot: number, alone: (section: () => void) => void) {
     this.#state = state;
     this.#words = state.words;
     this.#at = state.activeAt;
     this.#frames = frames;
     this.#lockBits = (slot + 1) << LOCK_SHIFT;
+    this.#owner = slot + 1;
+    this.#alone = alone;
   }
 
-  /** Takes the entry's lock; returns its pins. Held for a few dozen instructions. */
+  /**
+   * Takes the entry for this thread alone, for a few dozen instructions; returns its pins. At most one at a time. The
+   * table may have been left and entered again meanwhile.
+   */
   lock(ref: number): number {
+    const seen = this.#words[this.#at + (ref << ACTIVE_SHIFT)]!;
+    return seen >>> OWNER_SHIFT === this.#owner ? seen & PINS : this.#lockForeign(ref);
+  }
+
+  #lockForeign(ref: number): number {
     const words = this.#words;
     const at = this.#at + (ref << ACTIVE_SHIFT);
-    const seen = words[at]!;
-    const pins = seen & PINS;
-    if (seen === pins && Atomics.compareExchange(words, at, pins, pins | this.#lockBits) === pins) return pins;
-    return this.#lockSlowly(at);
-  }
-
-  #lockSlowly(at: number): number {
-    const words = this.#words;
     for (let round = 1; ; round++) {
-      const seen = Atomics.load(words, at);
-      const pins = seen & PINS;
-      if (seen === pins) {
-        if (Atomics.compareExchange(words, at, pins, pins | this.#lockBits) === pins) return pins;
+      const seen = words[at]!;
+      const owner = seen >>> OWNER_SHIFT;
+      if (owner === this.#owner) return seen & PINS;
+      if (owner === 0) {
+        Atomics.compareExchange(words, at, seen, seen | (this.#owner << OWNER_SHIFT));
+      } else if (owner !== COMMON) {
+        this.#alone(() => {
+          words[at] = (words[at]! & ~OWNER_MASK) | COMMON_BITS;
+        });
+      } else if ((seen & ~PINS) === COMMON_BITS) {
+        if (Atomics.compareExchange(words, at, seen, seen | this.#lockBits) === seen) return seen & PINS;
       } else if (round % SPINS === 0) {
         Atomics.wait(words, at, seen, 1);
       }
@@ -67,7 +89,9 @@ export class ActiveEntries {
   }
 
   unlock(ref: number, pins: number): void {
-    this.#words[this.#at + (ref << ACTIVE_SHIFT)] = pins;
+    const words = this.#words;
+    const at = this.#at + (ref << ACTIVE_SHIFT);
+    words[at] = (words[at]! & OWNER_MASK) | pins;
   }
 
   /**
@@ -135,6 +159,10 @@ export class ActiveEntries {
     return { ro: state & RO_MASK, rw: (state & RW_MASK) >>> 8 };
   }
 
+  isPinned(ref: number): boolean {
+    return (Atomics.load(this.#words, this.#at + (ref << ACTIVE_SHIFT)) & PINS) !== 0;
+  }
+
   /** Refs pinned from `first` on. */
   *pinned(first = 0): Generator<number> {
     for (let ref = first; ref < this.#state.maxRefs; ref++) {
@@ -152,13 +180,13 @@ export class ActiveEntries {
     this.#words.fill(0, this.#at, this.#at + (this.#state.maxRefs << ACTIVE_SHIFT));
   }
 
-  /** Breaks the locks held by a thread that is gone. */
+  /** Breaks the locks held by a thread that is gone; what it owned is common now. Exclusive section only. */
   breakLocks(slot: number): void {
-    const held = (slot + 1) << LOCK_SHIFT;
+    const held = COMMON_BITS | ((slot + 1) << LOCK_SHIFT);
     for (let ref = 0; ref < this.#state.maxRefs; ref++) {
       const at = this.#at + (ref << ACTIVE_SHIFT);
-      const seen = Atomics.load(this.#words, at);
-      if ((seen & ~PINS) === held) Atomics.compareExchange(this.#words, at, seen, seen & PINS);
+      const seen = this.#words[at]!;
+      if ((seen & ~PINS) === held || seen >>> OWNER_SHIFT === slot + 1) this.#words[at] = (seen & PINS) | COMMON_BITS;
     }
   }
 }

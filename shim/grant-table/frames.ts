@@ -85,7 +85,7 @@ export class TableFrames {
     return this.words[frame]!.subarray(base, base + WORDS_PER_PAGE);
   }
 
-  /** Exchanges two entries; the caller holds the locks of both. */
+  /** Exchanges two entries; exclusive section only. */
   swapEntries(a: number, b: number): void {
     const wordsA = this.words[a >>> ENTRIES_SHIFT]!;
     const wordsB = this.words[b >>> ENTRIES_SHIFT]!;

@@ -45,7 +45,11 @@ export class GrantTable {
     this.#words = this.state.words;
     this.#guard = new TableGuard(this.state);
     this.frames = new TableFrames(this.state, memory, own);
-    this.active = new ActiveEntries(this.state, this.frames, this.#guard.slot);
+    this.active = new ActiveEntries(this.state, this.frames, this.#guard.slot, (section) => {
+      this.leave();
+      this.#guard.exclusive(section);
+      this.enter();
+    });
     this.#maptrack = new Maptrack(this.state, this.#guard.slot);
   }
 
@@ -215,7 +219,9 @@ export class GrantTable {
   /** Undoes what a thread left behind that ended without `detach`: its locks, pins of its handles, its free handles. */
   forgetThread(thread: number): void {
     this.#guard.forget(thread);
-    this.active.breakLocks(thread);
+    this.exclusive(() => {
+      this.active.breakLocks(thread);
+    });
     this.enter();
     for (const handle of this.#maptrack.used(thread)) this.unmap(handle);
     this.leave();

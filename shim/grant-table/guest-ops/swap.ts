@@ -14,17 +14,9 @@ function swapStatus(table: GrantTable, a: number, b: number): number {
   const { nrRefs } = table.state;
   if (a >= nrRefs || b >= nrRefs) return Gntst.bad_gntref;
   if (a === b) return Gntst.okay;
-  table.enter();
-  try {
-    // Mappers hold one lock at a time and swaps are issued by the hypercall thread alone: no order is needed.
-    const pinsA = table.active.lock(a);
-    const pinsB = table.active.lock(b);
-    const free = pinsA === 0 && pinsB === 0;
+  return table.exclusive(() => {
+    const free = !table.active.isPinned(a) && !table.active.isPinned(b);
     if (free) table.frames.swapEntries(a, b);
-    table.active.unlock(b, pinsB);
-    table.active.unlock(a, pinsA);
     return free ? Gntst.okay : Gntst.eagain;
-  } finally {
-    table.leave();
-  }
+  });
 }

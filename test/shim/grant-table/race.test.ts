@@ -1,4 +1,5 @@
 import test from 'ava';
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { Gntst } from '../../../shim/abi/grant-table.js';
 import { clearStatus, entryWord, setStatus } from '../../../shim/grant-table/entry-v1.js';
@@ -162,17 +163,26 @@ test('pins, locks and handles of a thread that was killed are taken back', async
   const { worker, answer } = inWorker<number>(
     buffers,
     `for (let i = 0; i < 5; i++) grants.mapOne(8 + i, false, 0, () => {});
-     table.active.lock(14);
-     table.enter();
-     parentPort.postMessage(table.thread);`,
+     parentPort.postMessage(table.thread);
+     parentPort.once('message', () => {
+       table.enter();
+       table.active.lock(13);
+       table.active.lock(14);
+       parentPort.postMessage(0);
+     });`,
   );
   const thread = await answer;
-  await worker.terminate();
   t.is(table.stats().handles, 5);
   const mine = grants.mapOne(8, false, 0, () => {});
+  t.is(grants.unmapOne(grants.mapOne(14, false, 0, () => {})), Gntst.okay);
+  const holding = once(worker, 'message');
+  worker.postMessage('die');
+  await holding;
+  await worker.terminate();
   table.forgetThread(thread);
   t.deepEqual(table.stats(), { frames: 1, pinnedRefs: 1, readonlyPins: 0, readwritePins: 1, handles: 1 });
   t.true(grants.mapOne(14, true, 0, () => {}) >= 0, 'its lock is open');
+  t.true(grants.mapOne(13, true, 0, () => {}) >= 0, 'and so is the entry that was its own');
   t.true(table.growTo(2), 'and nobody is in the table any more');
   t.is(grants.unmapOne(mine), Gntst.okay);
   t.is(join(buffers).thread, thread, 'its slot is free');
