@@ -62,6 +62,7 @@ export class GuestMemory {
     const last = this.#last;
     if (last !== undefined && gfn >= last.gfn && gfn < last.gfn + last.pages) return last;
     const windows = this.#windows;
+    // eslint-disable-next-line @typescript-eslint/prefer-for-of -- hot: grants ask for a window each
     for (let i = 0; i < windows.length; i++) {
       const window = windows[i]!;
       if (gfn >= window.gfn && gfn < window.gfn + window.pages) {
