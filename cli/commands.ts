@@ -28,6 +28,10 @@ export const commands: Readonly<Record<string, Command>> = Object.freeze({
     summary: 'ask a guest to reboot',
     run: async (argv) => (await import('./control/commands.js')).reboot(argv),
   },
+  block: {
+    summary: "list, attach, detach and resize a guest's disks while it runs",
+    run: async (argv) => (await import('./control/block.js')).block(argv),
+  },
   console: {
     summary: "attach to a guest's PV console",
     run: async (argv) => (await import('./console/attach.js')).attach(argv),

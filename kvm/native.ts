@@ -69,6 +69,8 @@ export interface Native {
 
   /** Takes a shared open-file-description lock; false if another description holds an exclusive one there. */
   lockShared(fd: number, start: number, length: number): boolean;
+  /** Gives up this description's locks there. */
+  unlock(fd: number, start: number, length: number): void;
   /** Whether another open file description holds any lock there. */
   lockHeld(fd: number, start: number, length: number): boolean;
   /** BLKGETSIZE64, in bytes. */

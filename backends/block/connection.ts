@@ -56,6 +56,11 @@ export class Connection {
     }
   }
 
+  /** The disk has another size. */
+  resize(target: Target): void {
+    for (const { queue } of this.queues) queue.resize(target);
+  }
+
   /** Unmaps rings and persistent grants and frees the records, in this order. The queues must be drained. Idempotent. */
   release(): void {
     this.parts.io.attach([]);

@@ -22,10 +22,13 @@ import { readFrontend } from './frontend.js';
 import type { NegotiationLimits } from './frontend.js';
 import { openImage } from './image.js';
 import type { DiskImage } from './image.js';
+import type { Target } from './target/target.js';
 import type { Alert, ProtocolName, WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
 import { readReport, readStatistics, statisticsBuffer } from './statistics.js';
 import type { BlockReport, BlockStatistics } from './statistics.js';
-import { virtualDevice } from './virtual-device.js';
+import { resizeImage } from './resize.js';
+import type { ResizeRequest } from './resize.js';
+import type { VirtualDevice } from './virtual-device.js';
 
 /** Queues offered: more threads of the guest than this gain nothing from queues of their own. */
 const MAX_QUEUES = 4;
@@ -40,8 +43,7 @@ export interface BlockBackendOptions {
   readonly ports: BackendPorts;
   readonly handles: GuestHandles;
   readonly domid: number;
-  /** 0 = xvda. */
-  readonly index: number;
+  readonly vdev: VirtualDevice;
   /** Raw image or block device. */
   readonly path: string;
   /** The image already open, if it is; the backend closes it. */
@@ -53,6 +55,8 @@ export interface BlockBackendOptions {
   readonly sharedWithQemu?: boolean;
   /** False keeps DISCARD from being offered. */
   readonly discard?: boolean;
+  /** Bytes, where they are not to be those of the file or device. */
+  readonly sectorSize?: number;
   readonly maxQueues?: number;
   /** Offers persistent grants; mapping is cheaper here than the copies they cost the guest, so the default is not to. */
   readonly persistent?: boolean;
@@ -70,14 +74,18 @@ export interface BlockBackend {
   readonly device: BackendDevice;
   stats(): BlockStatistics;
   report(): BlockReport;
+  /** Sectors of 512 bytes, logical sector size and the like, as the guest sees them. */
+  readonly target: Target;
+  /** @returns the size in bytes @throws OperatorError as resizeImage, and BLOCK_NOT_CONNECTED */
+  resize(request: ResizeRequest): Promise<number>;
   /** Guest RAM has a new layout. */
   remap(ram: readonly RamRange[]): Promise<void>;
   /** The machine is being reset: waits for requests in flight and gives back everything of the guest's. */
   letGo(): Promise<void>;
   /** After `letGo`: the device is in the store as on the first day. */
   restart(): void;
-  /** Asks the guest to let go; `removed` follows when it has. */
-  detach(): void;
+  /** Asks the guest to let go; `removed` follows when it has. Forced: takes the frontend's end away from it at once. */
+  detach(force?: boolean): void;
   /** Waits for requests in flight, ends the worker, closes the image and removes the device from the store. */
   close(): Promise<void>;
 }
@@ -97,6 +105,7 @@ export function createBlockBackend(options: BlockBackendOptions): BlockBackend {
     readonly: options.readonly ?? false,
     ...(options.sharedWithQemu === undefined ? {} : { sharedWithQemu: options.sharedWithQemu }),
     ...(options.discard === undefined ? {} : { discard: options.discard }),
+    ...(options.sectorSize === undefined ? {} : { sectorSize: options.sectorSize }),
   });
   return new BlockDriver(options, image);
 }
@@ -114,13 +123,14 @@ class BlockDriver implements BlockBackend {
   #connected = false;
   #thread: number | undefined;
   #closing: Promise<void> | undefined;
+  #resizing: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly options: BlockBackendOptions,
     private readonly image: DiskImage,
   ) {
-    const { store, domid, index } = options;
-    const { name, number } = virtualDevice(index);
+    const { store, domid } = options;
+    const { name, number } = options.vdev;
     this.name = name;
     this.#id = { kind: 'vbd', domid, id: number };
     this.#limits = {
@@ -145,6 +155,31 @@ class BlockDriver implements BlockBackend {
     return readReport(this.#statistics);
   }
 
+  get target(): Target {
+    return this.image.target;
+  }
+
+  resize(request: ResizeRequest): Promise<number> {
+    const resized = this.#resizing.then(() => this.#resize(request));
+    this.#resizing = resized.catch(() => {});
+    return resized;
+  }
+
+  async #resize(request: ResizeRequest): Promise<number> {
+    const connected = (): boolean => this.#connected && this.#device.state === XenbusState.Connected;
+    if (!connected()) {
+      throw new OperatorError('BLOCK_NOT_CONNECTED', `the guest is not connected to ${this.name}`,
+        'resize it when the guest has its driver loaded');
+    }
+    const { image, options } = this;
+    const before = image.target.sectors;
+    const bytes = await resizeImage(options.path, image, request, (sectors) => this.#ask({ kind: 'resize', sectors }));
+    const sectors = String(image.target.sectors);
+    // A frontend that has left meanwhile reads the size when it comes back; its state is not touched (E74).
+    if (image.target.sectors !== before && connected()) this.#device.republish({ sectors });
+    return bytes;
+  }
+
   async remap(ram: readonly RamRange[]): Promise<void> {
     await this.#ask({ kind: 'remap', ram });
   }
@@ -160,8 +195,9 @@ class BlockDriver implements BlockBackend {
     this.#machine = this.#begin();
   }
 
-  detach(): void {
+  detach(force = false): void {
     requestDetach(this.options.store, this.#id);
+    if (force) this.options.store.remove(this.#device.frontendPath);
   }
 
   close(): Promise<void> {

@@ -1,10 +1,10 @@
 /** Opening a raw image or block device, with every way it can be unusable told to the operator. */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 
 import { SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import { blockDeviceSectors, blockDeviceSize, punchHole } from '../../shim/io/block-device.js';
-import { lockImage } from '../../shim/io/image-lock.js';
+import { lockImage, unlockImage } from '../../shim/io/image-lock.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { Target } from './target/target.js';
 
@@ -14,28 +14,46 @@ export interface ImageOptions {
   readonly sharedWithQemu?: boolean;
   /** False keeps DISCARD from being offered. */
   readonly discard?: boolean;
+  /** Bytes, where they are not to be those of the file (512) or device. */
+  readonly sectorSize?: number;
 }
 
 export interface DiskImage {
   readonly fd: number;
-  readonly target: Target;
+  /** As the guest was told last; a resize puts another one here. */
+  target: Target;
+  /** Bytes there are now. */
+  size(): number;
+  /** Makes it longer or shorter; undefined where that is somebody else's to do. @throws Error with errno */
+  readonly setSize: ((bytes: number) => void) | undefined;
   /** `maj:min` in hex, as the physical-device node has it; undefined for a file. */
   readonly physicalDevice: string | undefined;
+  /** Idempotent. */
   close(): void;
 }
 
-/** @throws OperatorError DISK_MISSING, DISK_PERMISSION, DISK_KIND, DISK_SIZE, DISK_FORMAT, DISK_LOCKED, DISK_LOCKS */
+/**
+ * @throws OperatorError DISK_MISSING, DISK_PERMISSION, DISK_KIND, DISK_SIZE, DISK_SECTOR, DISK_FORMAT, DISK_LOCKED,
+ * DISK_LOCKS
+ */
 export function openImage(path: string, options: ImageOptions): DiskImage {
   const fd = open(path, options.readonly);
   try {
     const stat = fstatSync(fd);
     const target = describe(path, fd, stat, options);
     if (options.sharedWithQemu !== true) lock(path, fd, options.readonly);
+    let open = true;
     return {
       fd,
       target,
+      size: () => sizeOf(fd, fstatSync(fd)),
+      setSize: stat.isFile() && !options.readonly ? (bytes) => ftruncateSync(fd, bytes) : undefined,
       physicalDevice: stat.isBlockDevice() ? majorMinor(stat.rdev) : undefined,
       close: () => {
+        // The number may be another file's by now.
+        if (!open) return;
+        open = false;
+        if (options.sharedWithQemu !== true) unlockImage(fd);
         closeSync(fd);
       },
     };
@@ -76,12 +94,20 @@ function open(path: string, readonly: boolean): number {
 const notADisk = (path: string): OperatorError =>
   new OperatorError('DISK_KIND', `disk ${path} is neither a file nor a block device`, 'name a raw image or a device');
 
+const sizeOf = (fd: number, stat: Stats): number => (stat.isFile() ? stat.size : blockDeviceSize(fd));
+
 function describe(path: string, fd: number, stat: Stats, options: ImageOptions): Target {
   if (!stat.isFile() && !stat.isBlockDevice()) throw notADisk(path);
-  const bytes = stat.isFile() ? stat.size : blockDeviceSize(fd);
-  const { logical, physical } = stat.isFile()
-    ? { logical: SECTOR_SIZE, physical: SECTOR_SIZE }
-    : blockDeviceSectors(fd);
+  const bytes = sizeOf(fd, stat);
+  const own = stat.isFile() ? { logical: SECTOR_SIZE, physical: SECTOR_SIZE } : blockDeviceSectors(fd);
+  const logical = options.sectorSize ?? own.logical;
+  if (logical < own.logical) {
+    throw new OperatorError(
+      'DISK_SECTOR',
+      `disk ${path} has sectors of ${own.logical} bytes, which cannot be shown as ${logical}`,
+      'leave sector-size out',
+    );
+  }
   if (bytes === 0 || bytes % logical !== 0) {
     throw new OperatorError(
       'DISK_SIZE',
@@ -94,7 +120,7 @@ function describe(path: string, fd: number, stat: Stats, options: ImageOptions):
   return {
     sectors: bytes / SECTOR_SIZE,
     sectorSize: logical,
-    physicalSectorSize: physical,
+    physicalSectorSize: Math.max(own.physical, logical),
     readonly: options.readonly,
     discardGranularity: discard ? Math.max(stat.blksize, logical) : undefined,
   };

@@ -64,9 +64,8 @@ export class BlockLoop {
     }
   }
 
-  /** Takes no more requests, answers those in flight, and lets go of the events. */
-  drain(): void {
-    for (const { queue } of this.attached) queue.stopped = true;
+  /** Waits for the requests in flight and answers them; takes none meanwhile. */
+  settle(): void {
     while (this.inflight() > 0) {
       this.io.push();
       this.uring.enter(this.io.arm() ? 1 : 0, -1);
@@ -74,6 +73,12 @@ export class BlockLoop {
       this.publish();
     }
     this.publish();
+  }
+
+  /** Takes no more requests, answers those in flight, and lets go of the events. */
+  drain(): void {
+    for (const { queue } of this.attached) queue.stopped = true;
+    this.settle();
     for (const [index, { kick }] of this.attached.entries()) kick.bell.cancel(index, Special.CANCELLED);
     while (this.attached.some(({ kick }) => kick.bell.armed)) {
       this.uring.enter(1, -1);

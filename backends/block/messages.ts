@@ -40,6 +40,8 @@ export type WorkerRequest =
   | { readonly kind: 'drain' }
   /** Give the rings back. */
   | { readonly kind: 'release' }
+  /** The disk has another size: counts for every request taken from now on. If smaller, what is in flight is waited for. */
+  | { readonly kind: 'resize'; readonly sectors: number }
   /** Guest RAM has a new layout. */
   | { readonly kind: 'remap'; readonly ram: readonly RamRange[] };
 

@@ -63,7 +63,7 @@ export class BlockQueue implements CompletionSink {
   private readonly records: Records;
   private readonly grants: ForeignGrants;
   private readonly io: TargetIo;
-  private readonly target: Target;
+  private target: Target;
   private readonly counters: Float64Array;
   private readonly latency: Latency;
   private readonly clock: Float64Array;
@@ -99,6 +99,11 @@ export class BlockQueue implements CompletionSink {
   /** When `publish` has something to do though nothing happens (ms); Infinity if never. */
   get upkeepAt(): number {
     return this.persistent === undefined ? Infinity : this.persistent.due;
+  }
+
+  /** Counts for requests taken from now on. */
+  resize(target: Target): void {
+    this.target = target;
   }
 
   /** Takes what waits in the ring, as far as there is room; returns how many requests. */

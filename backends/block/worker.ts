@@ -24,11 +24,11 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
   const loop = new BlockLoop(uring, io, control, (queue) => {
     tell({ kind: 'halted', queue });
   });
-  const { target, statistics } = settings;
-  const parts: ConnectionParts = {
+  let { target } = settings;
+  const { statistics } = settings;
+  const parts: Omit<ConnectionParts, 'target'> = {
     grants: guest.grants,
     io,
-    target,
     statistics,
     clock: loop.clock,
     alert: (alert, queue) => {
@@ -56,7 +56,7 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
       switch (request.kind) {
         case 'connect':
           disconnect();
-          connection = new Connection(parts, request.protocol, request.queues, { persistent: request.persistent });
+          connection = new Connection({ ...parts, target }, request.protocol, request.queues, { persistent: request.persistent });
           loop.attach(connection.queues);
           break;
         case 'drain':
@@ -65,6 +65,13 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
         case 'release':
           disconnect();
           break;
+        case 'resize': {
+          const smaller = request.sectors < target.sectors;
+          target = { ...target, sectors: request.sectors };
+          connection?.resize(target);
+          if (smaller) loop.settle();
+          break;
+        }
         case 'remap':
           guest.remap(request.ram);
           break;

@@ -3,6 +3,7 @@ import { OperatorError } from '../../shim/observe/errors.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
 import type { GuestStatus } from '../control/commands.js';
 import type { ControlHandlers } from '../control/server.js';
+import { blockControl } from './block-control.js';
 import { DOMID, type Guest } from './guest.js';
 import { notUp } from './not-up.js';
 
@@ -42,6 +43,7 @@ export function guestControl(
     status: (): GuestStatus => ({ ...about(), domid: DOMID, pid: process.pid, state: guest.state }),
     shutdown: () => ask('poweroff'),
     reboot: () => ask('reboot'),
+    ...blockControl(guest.block),
     'xenstore-ls': (args) => {
       const path = pathOf(args);
       if (path !== '/' && !store.exists(path)) throw missing(path);

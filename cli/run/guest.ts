@@ -3,8 +3,7 @@
  * with the guest's first hypercall, when memory and vCPUs are there, and again after each reset of the machine.
  */
 import { randomUUID } from 'node:crypto';
-import { createBlockBackend } from '../../backends/block/driver.js';
-import type { DiskImage } from '../../backends/block/image.js';
+import type { VirtualDevice } from '../../backends/block/virtual-device.js';
 import { createConsole, type ConsoleBackend } from '../../backends/console/console.js';
 import { createNetBackend } from '../../backends/net/driver.js';
 import type { Link } from '../../backends/net/link.js';
@@ -15,14 +14,9 @@ import { Dispatcher } from '../../shim/hypercall/dispatch.js';
 import type { Log } from '../../shim/observe/log.js';
 import { createGuestHome, removeGuestHome } from '../../shim/xenstore/guest-home.js';
 import type { Xenstore } from '../../shim/xenstore/xenstore.js';
-
-export interface DiskPart {
-  readonly path: string;
-  readonly image: DiskImage;
-  readonly readonly: boolean;
-  readonly cdrom: boolean;
-  readonly persistent?: boolean;
-}
+import { BlockDevices } from './block-devices.js';
+import type { DiskOption } from './disk-option.js';
+import type { DiskPart } from './disk-part.js';
 
 export interface VifPart {
   readonly link: Link;
@@ -36,6 +30,8 @@ export interface GuestParts {
   readonly memory: number;
   readonly vcpus: number;
   readonly disks: readonly DiskPart[];
+  /** Opens one that is attached later. @throws OperatorError */
+  readonly openDisk: (option: DiskOption, vdev: VirtualDevice) => DiskPart;
   readonly vifs: readonly VifPart[];
   readonly console: Parameters<typeof createConsole>[0]['io'];
   readonly xenstore: Xenstore;
@@ -57,17 +53,20 @@ export type GuestState = 'starting' | 'running' | 'shutdown';
 
 export class Guest {
   readonly uuid = randomUUID();
+  readonly block: BlockDevices;
   readonly #parts: GuestParts;
   #domain: Domain | undefined;
   #dispatcher: Dispatcher | undefined;
   #storeWatch: Watcher | undefined;
   #console: Promise<ConsoleBackend> | undefined;
-  #backends: PvBackend[] = [];
+  /** The disks are one of them. */
+  #backends: readonly PvBackend[] = [];
   #closed = false;
   #shutDown = false;
 
   constructor(parts: GuestParts) {
     this.#parts = parts;
+    this.block = new BlockDevices(parts.disks, parts.openDisk, parts.log);
     parts.bridge.listen({
       hypercall: (exit) => this.#hypercall(exit),
       reset: () => {
@@ -161,8 +160,8 @@ export class Guest {
   }
 
   #createBackends(domain: Domain): PvBackend[] {
-    const { xenstore, disks, vifs, log } = this.#parts;
-    const common = {
+    const { xenstore, vifs, log } = this.#parts;
+    const common = () => ({
       store: xenstore.client,
       ports: domain.ports,
       handles: domain.handles(),
@@ -171,11 +170,12 @@ export class Guest {
       threadLost: (thread: number) => {
         domain.grantTable.forgetThread(thread);
       },
-    };
+    });
+    this.block.start(common);
     return [
-      ...disks.map((disk, index) => createBlockBackend({ ...common, index, ...disk })),
+      this.block,
       ...vifs.map(({ link, mac }, index) =>
-        createNetBackend({ ...common, index, link, ...(mac === undefined ? {} : { mac }) })),
+        createNetBackend({ ...common(), index, link, ...(mac === undefined ? {} : { mac }) })),
     ];
   }
 

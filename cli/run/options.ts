@@ -2,14 +2,7 @@
 import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
 import { words } from '../qemu/option-values.js';
-
-export interface DiskOption {
-  readonly file: string;
-  readonly readonly: boolean;
-  readonly cdrom: boolean;
-  /** Persistent grants are offered. */
-  readonly persistent?: true;
-}
+import { DISK_OPTIONS, parseDisk, type DiskOption } from './disk-option.js';
 
 export interface VifOption {
   readonly tap: string;
@@ -40,8 +33,8 @@ export const RUN_USAGE = `usage: xenshim run [options] -- qemu-system-x86_64 [QE
 Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
 
   --name NAME             name of the guest, for the other commands (default: guest-PID)
-  --disk FILE[,ro][,cdrom][,persistent]
-                          PV disk on a raw image or block device; the first is xvda, the next xvdb …
+  --disk FILE[,OPTION]…   PV disk on a raw image or block device; the first is xvda, the next xvdb …
+                          ${DISK_OPTIONS}
   --vif tap=NAME[,mac=MAC]
                           PV network interface on a tap, adopted if it exists, otherwise made
   --console[=stdio]       PV console on this terminal (Ctrl-] leaves it); without it: \`xenshim console NAME\`
@@ -66,24 +59,6 @@ function choice<T extends string>(option: string, value: string, choices: readon
     throw new OperatorError('USAGE', `--${option} cannot be '${value}'`, `use one of ${choices.join(', ')}`);
   }
   return found;
-}
-
-const DISK_FORM = 'FILE[,ro][,cdrom][,persistent]';
-
-/** DISK_FORM; `,,` stands for a comma in the name. */
-export function parseDisk(text: string): DiskOption {
-  const [file, ...flags] = words(text) as [string, ...string[]];
-  let readonly = false;
-  let cdrom = false;
-  const extra: { persistent?: true } = {};
-  for (const flag of flags) {
-    if (flag === 'ro') readonly = true;
-    else if (flag === 'cdrom') cdrom = true;
-    else if (flag === 'persistent') extra.persistent = true;
-    else throw new OperatorError('USAGE', `--disk ${text}: '${flag}' is no disk option`, `use ${DISK_FORM}`);
-  }
-  if (file === '') throw new OperatorError('USAGE', `--disk '${text}' names no file`, `use ${DISK_FORM}`);
-  return { file, readonly: readonly || cdrom, cdrom, ...extra };
 }
 
 /** `tap=NAME[,mac=aa:bb:cc:dd:ee:ff]` */

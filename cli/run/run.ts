@@ -2,9 +2,7 @@
  * `xenshim run`: what can go wrong for the operator is checked and opened first, then QEMU starts, and everything ends
  * with it. Xen itself is loaded while the firmware runs: that takes longer than QEMU's start, and nobody waits for it.
  */
-import { realpathSync } from 'node:fs';
 import { constants } from 'node:os';
-import { openImage } from '../../backends/block/image.js';
 import { openTap } from '../../backends/net/tap.js';
 import { KvmXenCap } from '../../kvm/bridge.js';
 import { native } from '../../kvm/native.js';
@@ -19,7 +17,8 @@ import { additions, guestSize, mentions } from '../qemu/command-line.js';
 import { checkedProgram } from '../qemu/program.js';
 import { makeRunDir, removeRunDir } from '../run-dir.js';
 import { Cleanup } from './cleanup.js';
-import type { DiskPart, GuestParts, VifPart } from './guest.js';
+import { openDisk, placed, type DiskPart } from './disk-part.js';
+import type { GuestParts, VifPart } from './guest.js';
 import { createLogger } from './logger.js';
 import { notUp } from './not-up.js';
 import { parseRun, RUN_USAGE, type RunOptions } from './options.js';
@@ -80,6 +79,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
     name: options.name,
     ...guestSize(qemuArgs),
     disks,
+    openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file)),
     vifs,
     console: {
       socket: dir.console,
@@ -122,12 +122,12 @@ function stopWithUs(machine: QemuProcess, cleanup: Cleanup): void {
 }
 
 function openDisks(options: RunOptions, qemuArgs: readonly string[], cleanup: Cleanup): DiskPart[] {
-  return options.disks.map(({ file, ...flags }) => {
-    const image = openImage(file, { readonly: flags.readonly, sharedWithQemu: mentions(qemuArgs, file) });
+  return placed(options.disks).map((option) => {
+    const disk = openDisk(option, option.vdev, mentions(qemuArgs, option.file));
     cleanup.add(() => {
-      image.close();
+      disk.image.close();
     });
-    return { path: realpathSync(file), image: borrowed(image), ...flags };
+    return disk;
   });
 }
 

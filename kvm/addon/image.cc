@@ -29,6 +29,12 @@ Napi::Value LockShared(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), rc == 0);
 }
 
+// unlock(fd, start, length): gives up this description's locks there.
+void Unlock(const Napi::CallbackInfo& info) {
+  struct flock range = Range(info, F_UNLCK);
+  if (fcntl(Fd(info[0]), F_OFD_SETLK, &range) < 0) ThrowErrno(info.Env(), "fcntl(F_OFD_SETLK)");
+}
+
 // lockHeld(fd, start, length): whether any other open file description holds any lock there.
 Napi::Value LockHeld(const Napi::CallbackInfo& info) {
   struct flock range = Range(info, F_WRLCK);
@@ -66,6 +72,7 @@ Napi::Value PunchHole(const Napi::CallbackInfo& info) {
 
 void InitImage(Napi::Env env, Napi::Object exports) {
   exports.Set("lockShared", Napi::Function::New(env, LockShared));
+  exports.Set("unlock", Napi::Function::New(env, Unlock));
   exports.Set("lockHeld", Napi::Function::New(env, LockHeld));
   exports.Set("blockDeviceSize", Napi::Function::New(env, BlockDeviceSize));
   exports.Set("blockDeviceSectors", Napi::Function::New(env, BlockDeviceSectors));

@@ -29,3 +29,11 @@ export function lockImage(fd: number, readonly: boolean): boolean {
     used.every((bit) => !native.lockHeld(fd, SHARED_BASE + bit, 1))
   );
 }
+
+/**
+ * Gives the locks up. Closing would, but not soon: an io_uring that had the image among its files lets go of it some time
+ * after it was closed itself.
+ */
+export function unlockImage(fd: number): void {
+  native.unlock(fd, PERM_BASE, SHARED_BASE - PERM_BASE + 100);
+}

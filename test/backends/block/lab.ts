@@ -42,7 +42,7 @@ export class BlockLab {
       ports: this.ports,
       handles: this.guest.handles,
       domid: 1,
-      index,
+      vdev: virtualDevice(index),
       path,
       log: this.#log,
       removed: () => this.removed.push(virtualDevice(index).name),

@@ -1,6 +1,7 @@
 import test from 'ava';
 
-import { LOG_FORMATS, LOG_LEVELS, parseDisk, parseRun, parseVif } from '../../../cli/run/options.js';
+import { parseDisk } from '../../../cli/run/disk-option.js';
+import { LOG_FORMATS, LOG_LEVELS, parseRun, parseVif } from '../../../cli/run/options.js';
 import { refused } from '../refused.js';
 
 const QEMU = ['--', 'qemu-system-x86_64'];
@@ -93,6 +94,17 @@ test('a disk is read-write unless it says ro or is a CD-ROM', (t) => {
   t.deepEqual(parseDisk('/a.iso,cdrom'), { file: '/a.iso', readonly: true, cdrom: true });
   t.deepEqual(parseDisk('/a.img,persistent'), { file: '/a.img', readonly: false, cdrom: false, persistent: true });
   t.deepEqual(parseDisk('/a.iso,cdrom,ro'), { file: '/a.iso', readonly: true, cdrom: true });
+});
+
+test('options of a disk stand after its file in any order', (t) => {
+  t.deepEqual(parseDisk('a,sector-size=4096,discard=off,queues=8,vdev=xvdc,removable'), {
+    file: 'a', readonly: false, cdrom: false, sectorSize: 4096, discard: false, queues: 8,
+    vdev: { name: 'xvdc', number: 51744 }, removable: true,
+  });
+  t.deepEqual(parseDisk('a,discard=on'), { file: 'a', readonly: false, cdrom: false });
+  for (const text of ['a,sector-size=1024', 'a,sector-size', 'a,queues=0', 'a,queues=9', 'a,queues=', 'a,vdev=xvda1', 'a,discard=no', 'a,removable=1']) {
+    refused(t, 'USAGE', () => parseDisk(text));
+  }
 });
 
 test('a disk is the very file that was named, whatever its name looks like', (t) => {

@@ -61,7 +61,7 @@ export async function ourLoad(
     ports,
     handles: guest.handles,
     domid: 1,
-    index: 0,
+    vdev: virtualDevice(0),
     path: place.path,
     ...(test.direct ? { direct: true } : {}),
     sharedWithQemu: true,

@@ -1,0 +1,80 @@
+/** `--disk FILE[,OPTION]…`, the same text wherever a disk is named. Pure: the host is not touched. */
+import { diskNumber, type VirtualDevice } from '../../backends/block/virtual-device.js';
+import { OperatorError } from '../../shim/observe/errors.js';
+import { words } from '../qemu/option-values.js';
+
+/** Queues one disk may have: more in-flight requests than these rings hold no host gains from. */
+const MAX_QUEUES = 8;
+
+export interface DiskOption {
+  readonly file: string;
+  readonly readonly: boolean;
+  readonly cdrom: boolean;
+  readonly removable?: true;
+  /** Persistent grants are offered. */
+  readonly persistent?: true;
+  /** DISCARD is not offered. */
+  readonly discard?: false;
+  /** Bytes; undefined = the file's or device's own. */
+  readonly sectorSize?: 512 | 4096;
+  readonly queues?: number;
+  /** undefined = the first that is free. */
+  readonly vdev?: VirtualDevice;
+}
+
+export const DISK_OPTIONS = 'ro, cdrom, removable, persistent, discard=off, sector-size=512|4096, queues=N, vdev=NAME';
+const USE = `use FILE and, after commas, ${DISK_OPTIONS}`;
+
+/** `,,` stands for a comma in a value. @throws OperatorError USAGE */
+export function parseDisk(text: string): DiskOption {
+  const [file, ...rest] = words(text) as [string, ...string[]];
+  const wrong = (what: string): OperatorError => new OperatorError('USAGE', `--disk ${text}: ${what}`, USE);
+  if (file === '') throw new OperatorError('USAGE', `--disk '${text}' names no file`, USE);
+  const option: { -readonly [K in keyof DiskOption]: DiskOption[K] } = { file, readonly: false, cdrom: false };
+  for (const word of rest) {
+    const equals = word.indexOf('=');
+    const [key, value] = equals < 0 ? [word, undefined] : [word.slice(0, equals), word.slice(equals + 1)];
+    switch (`${key}${value === undefined ? '' : '='}`) {
+      case 'ro':
+        option.readonly = true;
+        break;
+      case 'cdrom':
+        option.cdrom = true;
+        option.readonly = true;
+        break;
+      case 'removable':
+        option.removable = true;
+        break;
+      case 'persistent':
+        option.persistent = true;
+        break;
+      case 'discard=':
+        if (value === 'off') option.discard = false;
+        else if (value !== 'on') throw wrong(`discard cannot be '${value!}'`);
+        break;
+      case 'sector-size=':
+        if (value !== '512' && value !== '4096') throw wrong(`sector-size cannot be '${value!}'`);
+        option.sectorSize = value === '512' ? 512 : 4096;
+        break;
+      case 'queues=':
+        if (!/^[1-9]$/.test(value!) || Number(value) > MAX_QUEUES) throw wrong(`queues is a number from 1 to ${MAX_QUEUES}`);
+        option.queues = Number(value);
+        break;
+      case 'vdev=':
+        option.vdev = parseVdev(value!);
+        break;
+      default:
+        throw wrong(`'${word}' is no disk option`);
+    }
+  }
+  return option;
+}
+
+/** A whole disk's name. @throws OperatorError USAGE */
+export function parseVdev(name: string): VirtualDevice {
+  const number = diskNumber(name);
+  if (number === undefined) {
+    throw new OperatorError('USAGE', `'${name}' is no name of a virtual disk`, 'use xvda, xvdb …, hda to hdd or sda to sdp');
+  }
+  return { name, number };
+}

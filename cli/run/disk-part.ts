@@ -1,0 +1,46 @@
+/** Disks on their way from an option to a guest: which one is xvda, and the image opened. */
+import { realpathSync } from 'node:fs';
+import { openImage, type DiskImage } from '../../backends/block/image.js';
+import { freeDevice, type VirtualDevice } from '../../backends/block/virtual-device.js';
+import { OperatorError } from '../../shim/observe/errors.js';
+import type { DiskOption } from './disk-option.js';
+
+export interface DiskPart {
+  readonly vdev: VirtualDevice;
+  readonly path: string;
+  readonly image: DiskImage;
+  readonly option: DiskOption;
+}
+
+/** The name of one more disk. @throws OperatorError VDEV_USED */
+export function place({ vdev }: DiskOption, taken: readonly VirtualDevice[]): VirtualDevice {
+  if (vdev === undefined) return freeDevice(taken);
+  const other = taken.find(({ number }) => number === vdev.number);
+  if (other !== undefined) {
+    throw new OperatorError('VDEV_USED', `there is a disk ${other.name} already`, 'choose another vdev, or none');
+  }
+  return vdev;
+}
+
+/** Those that were given a name get it; the rest take the free ones in their order. @throws OperatorError VDEV_USED */
+export function placed(options: readonly DiskOption[]): (DiskOption & { readonly vdev: VirtualDevice })[] {
+  const taken: VirtualDevice[] = [];
+  for (const option of options) if (option.vdev !== undefined) taken.push(place(option, taken));
+  return options.map((option) => {
+    const vdev = option.vdev ?? freeDevice(taken);
+    if (option.vdev === undefined) taken.push(vdev);
+    return { ...option, vdev };
+  });
+}
+
+/** @param shared the operator's own QEMU has the image open, too. @throws OperatorError as openImage */
+export function openDisk(option: DiskOption, vdev: VirtualDevice, shared: boolean): DiskPart {
+  const { file, readonly, discard, sectorSize } = option;
+  const image = openImage(file, {
+    readonly,
+    sharedWithQemu: shared,
+    ...(discard === undefined ? {} : { discard }),
+    ...(sectorSize === undefined ? {} : { sectorSize }),
+  });
+  return { vdev, path: realpathSync(file), image, option };
+}
