@@ -40,6 +40,8 @@ export interface Native {
   mapAnonymous(length: number, align: number): Mapping;
   /** Unmaps; the buffer must not be touched afterwards. */
   unmap(hva: number, length: number): void;
+  /** Gives private memory back to the host; it reads as zeros when touched again. */
+  discard(hva: number, length: number): void;
   memfd(name: string, length: number): number;
   /** Non-blocking, close-on-exec eventfd with counter 0. */
   eventfd(): number;

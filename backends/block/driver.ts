@@ -17,6 +17,7 @@ import { nextVbd } from '../../shim/xenbus/vbd-states.js';
 import type { VbdEffect } from '../../shim/xenbus/vbd-states.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
 import { WorkerHost } from '../worker-host.js';
+import { MOST_BUFFER_PAGES } from './bounce-pool.js';
 import { diskKeys, offers } from './advertise.js';
 import { readFrontend } from './frontend.js';
 import type { NegotiationLimits } from './frontend.js';
@@ -36,6 +37,7 @@ const MAX_QUEUES = 4;
 const ALERTS: Readonly<Record<Alert, string>> = {
   'duplicate-gref': 'frontend uses a persistent gref twice at a time; the second use is mapped by itself',
   'grant-overflow': 'frontend uses more persistent grants than are kept; the others are mapped per request',
+  'no-memory': 'no memory for bounce pages on this host: requests that need them fail',
 };
 
 export interface BlockBackendOptions {
@@ -78,6 +80,8 @@ export interface BlockBackend {
   readonly target: Target;
   /** @returns the size in bytes @throws OperatorError as resizeImage, and BLOCK_NOT_CONNECTED */
   resize(request: ResizeRequest): Promise<number>;
+  /** Free bounce pages each queue keeps from now on, 0 to 2^31. @throws OperatorError BLOCK_VALUE */
+  setMaxBufferPages(pages: number): Promise<void>;
   /** Guest RAM has a new layout. */
   remap(ram: readonly RamRange[]): Promise<void>;
   /** The machine is being reset: waits for requests in flight and gives back everything of the guest's. */
@@ -178,6 +182,13 @@ class BlockDriver implements BlockBackend {
     // A frontend that has left meanwhile reads the size when it comes back; its state is not touched (E74).
     if (image.target.sectors !== before && connected()) this.#device.republish({ sectors });
     return bytes;
+  }
+
+  async setMaxBufferPages(pages: number): Promise<void> {
+    if (!(Number.isInteger(pages) && pages >= 0 && pages <= MOST_BUFFER_PAGES)) {
+      throw new OperatorError('BLOCK_VALUE', `max-buffer-pages cannot be ${pages}`, `use a whole number from 0 to ${MOST_BUFFER_PAGES}`);
+    }
+    await this.#ask({ kind: 'max-buffer-pages', pages });
   }
 
   async remap(ram: readonly RamRange[]): Promise<void> {

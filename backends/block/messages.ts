@@ -26,7 +26,9 @@ export type Alert =
   /** A frontend had a persistent gref mapped twice at a time; told at most once in five seconds. */
   | 'duplicate-gref'
   /** A frontend uses more persistent grants than are kept; told once per connection. */
-  | 'grant-overflow';
+  | 'grant-overflow'
+  /** A request failed because the host has no memory for bounce pages; told once per connection. */
+  | 'no-memory';
 
 export type WorkerRequest =
   /** Map the rings and begin. XenError if a ring cannot be mapped or its indexes are impossible. */
@@ -42,6 +44,8 @@ export type WorkerRequest =
   | { readonly kind: 'release' }
   /** The disk has another size: counts for every request taken from now on. If smaller, what is in flight is waited for. */
   | { readonly kind: 'resize'; readonly sectors: number }
+  /** Free bounce pages a queue keeps from now on. */
+  | { readonly kind: 'max-buffer-pages'; readonly pages: number }
   /** Guest RAM has a new layout. */
   | { readonly kind: 'remap'; readonly ram: readonly RamRange[] };
 

@@ -8,6 +8,8 @@ import { MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
+import { Taken } from './bounce.js';
+import type { Bounce } from './bounce.js';
 import type { Latency } from './latency.js';
 import type { PersistentMaps } from './persistent-maps.js';
 import { Phase } from './phases.js';
@@ -19,6 +21,8 @@ import type { Target } from './target/target.js';
 
 /** The request was started: its completion will answer it. */
 const STARTED = 1;
+/** It stays in the ring until others have finished. */
+const POSTPONED = 2;
 /** No barrier is waiting or under way. */
 const NO_BARRIER = -1;
 /** After a request that was wrong, nothing is taken for this long (ms): a bad frontend cannot spin the worker. */
@@ -42,6 +46,8 @@ export interface QueueParts {
   readonly clock: Float64Array;
   /** Only if both sides agreed on persistent grants. */
   readonly persistent: PersistentMaps | undefined;
+  /** Only if there may be data that cannot go straight to the guest's pages. */
+  readonly bounce: Bounce | undefined;
   readonly callFd: number;
 }
 
@@ -68,6 +74,7 @@ export class BlockQueue implements CompletionSink {
   private readonly latency: Latency;
   private readonly clock: Float64Array;
   private readonly persistent: PersistentMaps | undefined;
+  private readonly bounce: Bounce | undefined;
   private readonly callFd: number;
   private readonly request: RequestCopy;
   private readonly maps = new MapBatch(MAX_INDIRECT_SEGMENTS);
@@ -86,6 +93,7 @@ export class BlockQueue implements CompletionSink {
     this.latency = parts.latency;
     this.clock = parts.clock;
     this.persistent = parts.persistent;
+    this.bounce = parts.bounce;
     this.callFd = parts.callFd;
     this.request = new RequestCopy(parts.abi);
     this.sectorMask = parts.target.sectorSize / SECTOR_SIZE - 1;
@@ -93,7 +101,11 @@ export class BlockQueue implements CompletionSink {
 
   /** True if requests may be waiting that cannot be taken now; a completion will change that. */
   get stalled(): boolean {
-    return this.barrier !== NO_BARRIER || this.records.free === 0;
+    return this.barrier !== NO_BARRIER || this.records.free === 0 || this.starved;
+  }
+
+  private get starved(): boolean {
+    return this.bounce !== undefined && this.bounce.starved;
   }
 
   /** When `publish` has something to do though nothing happens (ms); Infinity if never. */
@@ -108,7 +120,7 @@ export class BlockQueue implements CompletionSink {
 
   /** Takes what waits in the ring, as far as there is room; returns how many requests. */
   take(): number {
-    if (this.stopped || this.barrier !== NO_BARRIER) return 0;
+    if (this.stopped || this.barrier !== NO_BARRIER || this.starved) return 0;
     if (this.pausedUntil !== 0) {
       if (performance.now() < this.pausedUntil) return 0;
       this.pausedUntil = 0;
@@ -127,6 +139,11 @@ export class BlockQueue implements CompletionSink {
       if (status === STARTED) {
         if (this.barrier !== NO_BARRIER) break;
         continue;
+      }
+      if (status === POSTPONED) {
+        this.ring.giveBack();
+        taken--;
+        break;
       }
       this.respond(this.request.idLo, this.request.idHi, this.request.op, status);
       if (status === BlkifStatus.ERROR) {
@@ -167,6 +184,7 @@ export class BlockQueue implements CompletionSink {
   publish(): void {
     if (this.unmaps.count > 0) this.flushUnmaps();
     if (this.persistent !== undefined && this.clock[0]! >= this.persistent.due) this.persistent.upkeep();
+    if (this.bounce !== undefined) this.bounce.trim();
     if (this.ring.publish()) signalEventfd(this.callFd);
   }
 
@@ -219,7 +237,13 @@ export class BlockQueue implements CompletionSink {
     if (sectors < 0 || (write && target.readonly)) return BlkifStatus.ERROR;
     if (!this.onDisk(sectors) || ((request.sectorLo | sectors) & this.sectorMask) !== 0) return BlkifStatus.ERROR;
     const tag = records.take();
-    if (!this.map(tag, write)) {
+    if (this.bounce !== undefined && this.needsBounce(this.bounce)) {
+      const outcome = this.mapBounced(this.bounce, tag, write, sectors);
+      if (outcome !== STARTED) {
+        records.give(tag);
+        return outcome;
+      }
+    } else if (!this.map(tag, write, this.addPage)) {
       records.give(tag);
       return BlkifStatus.ERROR;
     }
@@ -239,18 +263,34 @@ export class BlockQueue implements CompletionSink {
     return sectorNumber(this.request.sectorLo, this.request.sectorHi) + sectors <= this.target.sectors;
   }
 
+  /** Whether the data of the request just taken has to go through pages of our own. */
+  private needsBounce(bounce: Bounce): boolean {
+    return bounce.needed(this.request);
+  }
+
+  private mapBounced(bounce: Bounce, tag: number, write: boolean, sectors: number): number {
+    const taken = bounce.take(tag, this.request, sectors);
+    if (taken !== Taken.PAGES) return taken === Taken.WAIT ? POSTPONED : BlkifStatus.ERROR;
+    if (!this.map(tag, write, bounce.addPage)) {
+      bounce.end(tag, false);
+      return BlkifStatus.ERROR;
+    }
+    bounce.begin(tag, write, sectors);
+    return STARTED;
+  }
+
   /** Pins the pages of all segments; false, with none left pinned, if one cannot be. */
-  private map(tag: number, write: boolean): boolean {
+  private map(tag: number, write: boolean, page: PageChanged): boolean {
     const { request, maps, records } = this;
     this.mapping = tag;
     if (this.persistent !== undefined) {
-      if (this.persistent.map(tag, request, maps, this.addPage)) return true;
+      if (this.persistent.map(tag, request, maps, page)) return true;
       this.unmap(tag);
       return false;
     }
     maps.count = 0;
     for (let i = 0; i < request.segments; i++) maps.add(request.segment[2 * i]!, write, i);
-    const failed = this.grants.map(maps, this.addPage);
+    const failed = this.grants.map(maps, page);
     // A failed op may not stop the others from being given back (XSA-362).
     const first = tag * MAX_INDIRECT_SEGMENTS;
     let held = 0;
@@ -331,6 +371,7 @@ export class BlockQueue implements CompletionSink {
   /** Answers a record and takes it back. Its pins go before the response is published, in `publish`. */
   private finish(tag: number, status: number): void {
     const records = this.records;
+    if (this.bounce !== undefined) this.bounce.end(tag, status === BlkifStatus.OKAY && records.write[tag] === 0);
     this.unmap(tag);
     this.latency.ended(tag, records.responseOp[tag]!);
     this.respond(records.idLo[tag]!, records.idHi[tag]!, records.responseOp[tag]!, status);

@@ -2,6 +2,7 @@
 import { attachGuest } from '../../shim/memory/attach.js';
 import { IoUring } from '../../shim/io/uring.js';
 import { serveWorker } from '../worker-host.js';
+import { MAX_BUFFER_PAGES } from './bounce-pool.js';
 import { Connection } from './connection.js';
 import type { ConnectionParts } from './connection.js';
 import { BlockLoop } from './loop.js';
@@ -35,6 +36,7 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
       tell({ kind: 'alert', alert, queue });
     },
   };
+  let maxBufferPages = MAX_BUFFER_PAGES;
   let connection: Connection | undefined;
   tell({ kind: 'attached', thread: guest.grantTable.thread });
 
@@ -56,7 +58,10 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
       switch (request.kind) {
         case 'connect':
           disconnect();
-          connection = new Connection({ ...parts, target }, request.protocol, request.queues, { persistent: request.persistent });
+          connection = new Connection({ ...parts, target }, request.protocol, request.queues, {
+            persistent: request.persistent,
+            maxBufferPages,
+          });
           loop.attach(connection.queues);
           break;
         case 'drain':
@@ -72,6 +77,10 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
           if (smaller) loop.settle();
           break;
         }
+        case 'max-buffer-pages':
+          maxBufferPages = request.pages;
+          connection?.setMaxBufferPages(maxBufferPages);
+          break;
         case 'remap':
           guest.remap(request.ram);
           break;

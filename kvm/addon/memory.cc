@@ -62,6 +62,13 @@ void Unmap(const Napi::CallbackInfo& info) {
   if (munmap(reinterpret_cast<void*>(hva), length) != 0) ThrowErrno(info.Env(), "munmap");
 }
 
+// discard(hva, length): private memory is given back to the host and reads as zeros when touched again.
+void Discard(const Napi::CallbackInfo& info) {
+  const uintptr_t hva = static_cast<uintptr_t>(info[0].As<Napi::Number>().Int64Value());
+  const size_t length = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+  if (madvise(reinterpret_cast<void*>(hva), length, MADV_DONTNEED) != 0) ThrowErrno(info.Env(), "madvise");
+}
+
 Napi::Value Memfd(const Napi::CallbackInfo& info) {
   const std::string name = info[0].As<Napi::String>();
   const off_t length = static_cast<off_t>(info[1].As<Napi::Number>().Int64Value());
@@ -81,5 +88,6 @@ void InitMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("mapShared", Napi::Function::New(env, MapShared));
   exports.Set("mapAnonymous", Napi::Function::New(env, MapAnonymous));
   exports.Set("unmap", Napi::Function::New(env, Unmap));
+  exports.Set("discard", Napi::Function::New(env, Discard));
   exports.Set("memfd", Napi::Function::New(env, Memfd));
 }

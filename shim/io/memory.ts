@@ -6,6 +6,8 @@ export interface Arena {
   readonly lo: number;
   readonly hi: number;
   readonly i32: Int32Array;
+  /** Gives whole pages back to the host, from byte `at` on; they read as zeros when touched again. */
+  discard(at: number, length: number): void;
   free(): void;
 }
 
@@ -17,6 +19,9 @@ export function arena(bytes: number): Arena {
     lo: hva | 0,
     hi: Math.floor(hva / 0x1_0000_0000),
     i32: new Int32Array(buffer),
+    discard: (at, length) => {
+      native.discard(hva + at, length);
+    },
     free: () => {
       native.unmap(hva, bytes);
     },

@@ -90,6 +90,11 @@ export class BackRing {
     this.reqCons = (this.reqCons + 1) | 0;
   }
 
+  /** The request consumed last stays in the ring after all, to be copied afresh: nothing was pushed since. */
+  giveBack(): void {
+    this.reqCons = (this.reqCons - 1) | 0;
+  }
+
   /** Sets one word of the response being written; `pushResponse` goes to the next. */
   setResponseWord(word: number, value: number): void {
     const at = FIRST_SLOT + (this.rspProd & this.mask) * this.slotWords + word;

@@ -8,4 +8,6 @@ export interface Target {
   readonly readonly: boolean;
   /** Granularity in bytes of what DISCARD gives back; undefined = cannot, or not wanted. */
   readonly discardGranularity: number | undefined;
+  /** Bytes that buffers' addresses and lengths must be multiples of, a power of two up to a page; absent = any will do. */
+  readonly alignment?: number;
 }

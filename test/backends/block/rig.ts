@@ -7,7 +7,9 @@ import { native } from '../../../kvm/native.js';
 import { BLKIF_X86_64, BlkifOp } from '../../../shim/abi/io/blkif.js';
 import type { BlkifAbi } from '../../../shim/abi/io/blkif.js';
 import type { ForeignGrants } from '../../../shim/grant-table/foreign.js';
+import type { Arena } from '../../../shim/io/memory.js';
 import { IoUring } from '../../../shim/io/uring.js';
+import { MAX_BUFFER_PAGES } from '../../../backends/block/bounce-pool.js';
 import { Connection } from '../../../backends/block/connection.js';
 import type { Alert } from '../../../backends/block/messages.js';
 import type { BlockQueue } from '../../../backends/block/queue.js';
@@ -29,6 +31,11 @@ export interface RigOptions {
   readonly order?: number;
   readonly startAt?: number;
   readonly persistent?: boolean;
+  /** What the target wants buffers to be multiples of. */
+  readonly alignment?: number;
+  readonly maxBufferPages?: number;
+  /** Where bounce pages come from, if not from the host. */
+  reserve?(bytes: number): Arena;
   /** Stands between the queue and the grant engine. */
   wrapGrants?(grants: ForeignGrants): ForeignGrants;
 }
@@ -64,6 +71,7 @@ export class QueueRig {
       physicalSectorSize: 512,
       readonly: options.readonly ?? false,
       discardGranularity: options.discard === false ? undefined : 4096,
+      ...(options.alignment === undefined ? {} : { alignment: options.alignment }),
     };
     this.ring = new FakeFrontRing(this.guest, options.order ?? 0, abi);
     if (options.startAt !== undefined) this.ring.startAt(options.startAt);
@@ -76,11 +84,12 @@ export class QueueRig {
         target,
         statistics: this.#statistics,
         clock: this.clock,
+        ...(options.reserve === undefined ? {} : { reserve: options.reserve }),
         alert: (alert) => this.alerts.push(alert),
       },
       abi.name,
       [{ ringRefs: this.ring.refs, kickFd: -1, callFd: this.callFd }],
-      { persistent: options.persistent === true },
+      { persistent: options.persistent === true, maxBufferPages: options.maxBufferPages ?? MAX_BUFFER_PAGES },
     );
     this.queue = this.connection.queues[0]!.queue;
   }
@@ -114,9 +123,10 @@ export class QueueRig {
   pump(): Response[] {
     for (let pass = 0; pass < 1000; pass++) {
       this.queue.pausedUntil = 0;
+      const { stalled } = this.queue;
       const taken = this.queue.take();
       this.step(this.queue.inflight > 0 ? 1 : 0);
-      if (taken === 0 && this.queue.inflight === 0) return this.ring.responses();
+      if (taken === 0 && !stalled && this.queue.inflight === 0) return this.ring.responses();
     }
     throw new Error('the queue does not come to rest');
   }
