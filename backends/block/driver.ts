@@ -17,7 +17,7 @@ import { nextVbd } from '../../shim/xenbus/vbd-states.js';
 import type { VbdEffect } from '../../shim/xenbus/vbd-states.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
 import { WorkerHost } from '../worker-host.js';
-import { MOST_BUFFER_PAGES } from './bounce-pool.js';
+import { MAX_BUFFER_PAGES, MOST_BUFFER_PAGES } from './bounce-pool.js';
 import { diskKeys, offers } from './advertise.js';
 import { readFrontend } from './frontend.js';
 import type { NegotiationLimits } from './frontend.js';
@@ -82,6 +82,7 @@ export interface BlockBackend {
   resize(request: ResizeRequest): Promise<number>;
   /** Free bounce pages each queue keeps from now on, 0 to 2^31. @throws OperatorError BLOCK_VALUE */
   setMaxBufferPages(pages: number): Promise<void>;
+  readonly maxBufferPages: number;
   /** Guest RAM has a new layout. */
   remap(ram: readonly RamRange[]): Promise<void>;
   /** The machine is being reset: waits for requests in flight and gives back everything of the guest's. */
@@ -125,6 +126,7 @@ class BlockDriver implements BlockBackend {
   /** Event channels of the connection; empty when there is none. */
   #ports: BackendPort[] = [];
   #connected = false;
+  #maxBufferPages = MAX_BUFFER_PAGES;
   #thread: number | undefined;
   #closing: Promise<void> | undefined;
   #resizing: Promise<unknown> = Promise.resolve();
@@ -184,11 +186,16 @@ class BlockDriver implements BlockBackend {
     return bytes;
   }
 
+  get maxBufferPages(): number {
+    return this.#maxBufferPages;
+  }
+
   async setMaxBufferPages(pages: number): Promise<void> {
     if (!(Number.isInteger(pages) && pages >= 0 && pages <= MOST_BUFFER_PAGES)) {
       throw new OperatorError('BLOCK_VALUE', `max-buffer-pages cannot be ${pages}`, `use a whole number from 0 to ${MOST_BUFFER_PAGES}`);
     }
     await this.#ask({ kind: 'max-buffer-pages', pages });
+    this.#maxBufferPages = pages;
   }
 
   async remap(ram: readonly RamRange[]): Promise<void> {

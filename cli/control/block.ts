@@ -3,6 +3,7 @@ import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
 import type { BlockStatus } from '../run/block-devices.js';
 import { DISK_OPTIONS, parseDisk, parseVdev } from '../run/disk-option.js';
+import { set, stat } from './block-stat.js';
 import { ask } from './client.js';
 import { formatSize, parseDiskSize } from './size.js';
 
@@ -17,12 +18,15 @@ const verbs: Readonly<Record<string, Verb>> = {
   attach: { usage: 'NAME FILE[,OPTION]… [--as VDEV]', run: attach },
   detach: { usage: '[--force] NAME VDEV', run: detach },
   resize: { usage: '[--shrink] NAME VDEV SIZE | NAME VDEV --refresh', run: resize },
+  stat: { usage: '[--json] NAME [VDEV]', run: stat },
+  set: { usage: 'NAME VDEV max-buffer-pages N', run: set },
 };
 
 const usage = (): string => `usage: ${Object.entries(verbs).map(([name, verb]) => `xenshim block ${name} ${verb.usage}`).join('\n       ')}
 
 OPTION is as in --disk of \`xenshim run\`: ${DISK_OPTIONS}.
 SIZE is a number with K, M, G or T, to be added if it begins with +. --refresh takes the size the device has by now.
+max-buffer-pages is how many free bounce pages each queue keeps, 0 to 2147483648.
 `;
 
 export async function block(argv: readonly string[]): Promise<number> {

@@ -25,6 +25,14 @@ export function blockControl(devices: BlockDevices): ControlHandlers {
       return devices.attach({ ...option, ...as, file: resolve(text(args, 'cwd'), option.file) });
     },
     'block-detach': (args) => devices.detach(text(args, 'vdev'), args['force'] === true),
+    'block-stat': (args) => devices.stat(args['vdev'] === undefined ? undefined : text(args, 'vdev')),
+    'block-set': (args) => {
+      const { setting, value } = args;
+      if (setting !== 'max-buffer-pages' || typeof value !== 'number') {
+        throw new OperatorError('BAD_REQUEST', 'the guest does not know this setting', 'use the xenshim that started it');
+      }
+      return devices.setMaxBufferPages(text(args, 'vdev'), value);
+    },
     'block-resize': (args) => {
       const { bytes, relative } = args;
       const shrink = args['shrink'] === true;

@@ -6,6 +6,7 @@ import type { RamRange } from '../../kvm/bridge.js';
 import { XenbusState } from '../../shim/abi/io/xenbus.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { Log } from '../../shim/observe/log.js';
+import type { BlockStat } from '../control/block-stat.js';
 import type { DiskOption } from './disk-option.js';
 import { place, type DiskPart } from './disk-part.js';
 import { notUp } from './not-up.js';
@@ -104,6 +105,19 @@ export class BlockDevices {
   resize(name: string, request: (bytes: number) => ResizeRequest): Promise<number> {
     const disk = this.#find(name);
     return this.#up(disk).resize(request(disk.part.image.target.sectors * 512));
+  }
+
+  /** Of one disk or all. @throws OperatorError BLOCK_UNKNOWN, NOT_UP */
+  stat(name?: string): BlockStat[] {
+    if (this.#surroundings === undefined) return notUp();
+    const disks = name === undefined ? [...this.#disks.values()] : [this.#find(name)];
+    return disks.flatMap(({ backend }) =>
+      backend === undefined ? [] : [{ vdev: backend.name, maxBufferPages: backend.maxBufferPages, ...backend.report() }]);
+  }
+
+  /** @throws OperatorError BLOCK_UNKNOWN, NOT_UP, BLOCK_VALUE */
+  setMaxBufferPages(name: string, pages: number): Promise<void> {
+    return this.#up(this.#find(name)).setMaxBufferPages(pages);
   }
 
   async remap(ram: readonly RamRange[]): Promise<void> {
