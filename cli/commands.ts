@@ -32,6 +32,10 @@ export const commands: Readonly<Record<string, Command>> = Object.freeze({
     summary: "list, attach, detach and resize a guest's disks while it runs",
     run: async (argv) => (await import('./control/block.js')).block(argv),
   },
+  'vcpu-set': {
+    summary: 'tell a guest how many of its vCPUs to use',
+    run: async (argv) => (await import('./control/vcpu-set.js')).vcpuSet(argv),
+  },
   console: {
     summary: "attach to a guest's PV console",
     run: async (argv) => (await import('./console/attach.js')).attach(argv),

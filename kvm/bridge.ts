@@ -69,7 +69,8 @@ export type SendRoute =
   /** To a port of the guest itself: an IPI. */
   | { readonly to: 'port'; readonly port: number; readonly vcpu: number };
 
-export type PowerAction = 'poweroff' | 'reset' | 'crash';
+/** `hold`: every vCPU stands still until QEMU resets the machine or ends. */
+export type PowerAction = 'poweroff' | 'reset' | 'crash' | 'hold';
 
 export interface BridgeEvents {
   /**
@@ -127,6 +128,8 @@ export interface Bridge {
   /** Moves a bound eventfd to another vCPU. */
   moveIrqfd(fd: number, vcpu: number): void;
   unbindIrqfd(fd: number): void;
+  /** Whether the kernel carries out SCHEDOP_poll, which looks at 2-level events, or leaves it to the shim. */
+  setKernelPoll(on: boolean): void;
   /** Raises a 2-level event (KVM_XEN_HVM_EVTCHN_SEND). One-way: does not wait for the plugin. */
   raise(port: number, vcpu: number): void;
   /** Drives a GSI of the virtual interrupt controller (KVM_IRQ_LINE). One-way. */
@@ -136,7 +139,7 @@ export interface Bridge {
   placeOwnPage(gfn: number, page: number): void;
   removeOwnPage(gfn: number): void;
 
-  /** Carries out what QEMU would do for an ACPI power-off, a reset or a guest panic. One-way. */
+  /** Carries out what QEMU would do for an ACPI power-off, a reset or a guest panic, or holds the machine. One-way. */
   power(action: PowerAction): void;
   close(): void;
 }

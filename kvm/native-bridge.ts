@@ -12,6 +12,8 @@ const { header, slot } = layout;
 const SPIN_NS = 20_000;
 /** Exits answered in a row before the event loop gets its turn. */
 const BURST = 64;
+/** How long the guest's time is told from the host's clock, ns. */
+const CLOCK_VALID_NS = 100_000_000n;
 
 export interface NativeBridgeOptions {
   /** Pages of our own that the guest can be shown. */
@@ -39,6 +41,9 @@ export class NativeBridge implements Bridge {
   readonly #options: NativeBridgeOptions;
   readonly #files = new Map<number, number>();
   #capabilities = 0;
+  #clockAt = -CLOCK_VALID_NS;
+  /** ns by which the guest's system time is ahead of the host's clock. */
+  #clockAhead = 0n;
   #sayHello: (capabilities: number) => void = () => {};
   #events: BridgeEvents | undefined;
   #ram: RamRange[] = [];
@@ -273,8 +278,14 @@ export class NativeBridge implements Bridge {
     };
   }
 
+  /** Asked of the kernel ten times a second at most: both clocks run alike, but only one is a message away. */
   systemTime(): bigint {
-    return this.#channel.call('GET_CLOCK', Op.GetTime, [])[0]!;
+    const now = process.hrtime.bigint();
+    if (now - this.#clockAt <= CLOCK_VALID_NS) return now + this.#clockAhead;
+    const time = this.#channel.call('GET_CLOCK', Op.GetTime, [])[0]!;
+    this.#clockAt = process.hrtime.bigint();
+    this.#clockAhead = time - this.#clockAt;
+    return time;
   }
 
   setUpcallVector(vcpu: number, vector: number): void {
@@ -301,6 +312,10 @@ export class NativeBridge implements Bridge {
 
   unbindIrqfd(fd: number): void {
     this.#channel.call('IRQFD', Op.UnbindIrqfd, [fd]);
+  }
+
+  setKernelPoll(on: boolean): void {
+    this.#channel.call('XEN_HVM_CONFIG', Op.SetKernelPoll, [on ? 1 : 0]);
   }
 
   raise(port: number, vcpu: number): void {

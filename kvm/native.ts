@@ -102,7 +102,7 @@ type Offsets<Names extends string> = Readonly<Record<Names | 'SIZE', number>>;
 type BridgeOpName =
   | 'SetLongMode' | 'SetSharedInfo' | 'SetCallbackVector' | 'SetVcpuInfo' | 'SetVcpuTimeInfo' | 'SetRunstateArea'
   | 'SetRunstateUpdate' | 'GetRunstate' | 'SetUpcallVector' | 'SetTimer' | 'RouteSend' | 'BindIrqfd' | 'MoveIrqfd'
-  | 'UnbindIrqfd' | 'PlacePage' | 'RemovePage' | 'GetTime' | 'Raise' | 'SetGsi' | 'Power' | 'Hello' | 'Reply' | 'RamBegin'
+  | 'UnbindIrqfd' | 'PlacePage' | 'RemovePage' | 'GetTime' | 'SetKernelPoll' | 'Raise' | 'SetGsi' | 'Power' | 'Hello' | 'Reply' | 'RamBegin'
   | 'RamFile' | 'RamRange' | 'RamEnd' | 'LogLine' | 'Init';
 
 const require = createRequire(import.meta.url);

@@ -1,6 +1,7 @@
 /** What a running guest's control socket answers. */
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
+import { setVcpuAvailability } from '../../shim/xenstore/vcpu-availability.js';
 import type { GuestStatus } from '../control/commands.js';
 import type { ControlHandlers } from '../control/server.js';
 import { blockControl } from './block-control.js';
@@ -44,6 +45,16 @@ export function guestControl(
     shutdown: () => ask('poweroff'),
     reboot: () => ask('reboot'),
     ...blockControl(guest.block),
+    'vcpu-set': ({ count }) => {
+      if (guest.state === 'starting') notUp();
+      const { vcpus } = about();
+      if (typeof count !== 'number' || count < 1 || count > vcpus) {
+        throw new OperatorError('VCPUS', `the guest cannot use ${String(count)} vCPUs`,
+          `use 1 to ${vcpus}, the number QEMU's -smp gives`);
+      }
+      setVcpuAvailability(store, DOMID, vcpus, count);
+      return undefined;
+    },
     'xenstore-ls': (args) => {
       const path = pathOf(args);
       if (path !== '/' && !store.exists(path)) throw missing(path);

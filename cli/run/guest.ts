@@ -9,6 +9,7 @@ import { createNetBackend } from '../../backends/net/driver.js';
 import type { Link } from '../../backends/net/link.js';
 import type { Bridge, HypercallExit, RamRange } from '../../kvm/bridge.js';
 import { native, type Watcher } from '../../kvm/native.js';
+import type { DomainConfig } from '../../shim/domain/config.js';
 import { Domain } from '../../shim/domain/domain.js';
 import { Dispatcher } from '../../shim/hypercall/dispatch.js';
 import type { Log } from '../../shim/observe/log.js';
@@ -33,6 +34,8 @@ export interface GuestParts {
   /** Opens one that is attached later. @throws OperatorError */
   readonly openDisk: (option: DiskOption, vdev: VirtualDevice) => DiskPart;
   readonly vifs: readonly VifPart[];
+  /** What Xen offers this guest. */
+  readonly domain?: Partial<DomainConfig>;
   readonly console: Parameters<typeof createConsole>[0]['io'];
   readonly xenstore: Xenstore;
   readonly log: Log;
@@ -110,7 +113,7 @@ export class Guest {
   #appear(): Dispatcher {
     const { bridge, name, log } = this.#parts;
     const uuid = Buffer.from(this.uuid.replaceAll('-', ''), 'hex');
-    const domain = new Domain({ bridge, config: { name, domid: DOMID, uuid }, log });
+    const domain = new Domain({ bridge, config: { ...this.#parts.domain, name, domid: DOMID, uuid }, log });
     this.#domain = domain;
     domain.onLetGo(() => this.#letGo());
     domain.on('reset', () => this.#furnish(domain));

@@ -2,7 +2,9 @@
 import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
 import { words } from '../qemu/option-values.js';
+import { choice } from './choice.js';
 import { DISK_OPTIONS, parseDisk, type DiskOption } from './disk-option.js';
+import { DOMAIN_USAGE, domainOptions, parseDomain, type DomainOptions } from './domain-options.js';
 
 export interface VifOption {
   readonly tap: string;
@@ -22,6 +24,7 @@ export interface RunOptions {
   readonly disks: readonly DiskOption[];
   readonly vifs: readonly VifOption[];
   readonly consoles: readonly ConsoleOption[];
+  readonly domain: DomainOptions;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   /** The program and its arguments. */
@@ -39,7 +42,7 @@ Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
                           PV network interface on a tap, adopted if it exists, otherwise made
   --console[=stdio]       PV console on this terminal (Ctrl-] leaves it); without it: \`xenshim console NAME\`
   --console=log:FILE      PV console output also into FILE
-  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info)
+${DOMAIN_USAGE}  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info)
   --log-format FORMAT     ${LOG_FORMATS.join(', ')} (default: text); the log goes to standard error
 `;
 
@@ -51,14 +54,6 @@ const INTERFACE = /^[^\s/:%]{1,15}$/;
 /** Six hex bytes, neither a group's address nor all zero. */
 function isUnicast(mac: string): boolean {
   return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac) && (parseInt(mac.slice(0, 2), 16) & 1) === 0 && /[1-9a-f]/i.test(mac);
-}
-
-function choice<T extends string>(option: string, value: string, choices: readonly T[]): T {
-  const found = choices.find((each) => each === value);
-  if (found === undefined) {
-    throw new OperatorError('USAGE', `--${option} cannot be '${value}'`, `use one of ${choices.join(', ')}`);
-  }
-  return found;
 }
 
 /** `tap=NAME[,mac=aa:bb:cc:dd:ee:ff]` */
@@ -107,6 +102,7 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
       disk: { type: 'string', multiple: true, default: [] },
       vif: { type: 'string', multiple: true, default: [] },
       console: { type: 'string', multiple: true, default: [] },
+      ...domainOptions,
       'log-level': { type: 'string', default: 'info' },
       'log-format': { type: 'string', default: 'text' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -132,6 +128,7 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
     disks: values.disk.map(parseDisk),
     vifs,
     consoles: values.console.map(parseConsole),
+    domain: parseDomain(values),
     logLevel: choice('log-level', values['log-level'], LOG_LEVELS),
     logFormat: choice('log-format', values['log-format'], LOG_FORMATS),
     qemu: [program, ...rest],

@@ -78,6 +78,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
     bridge,
     name: options.name,
     ...guestSize(qemuArgs),
+    domain: options.domain,
     disks,
     openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file)),
     vifs,

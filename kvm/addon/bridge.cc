@@ -189,6 +189,7 @@ Napi::Object Ops(Napi::Env env) {
   OP(PlacePage);
   OP(RemovePage);
   OP(GetTime);
+  OP(SetKernelPoll);
   OP(Raise);
   OP(SetGsi);
   OP(Power);

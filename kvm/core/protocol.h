@@ -73,6 +73,7 @@ enum Op : uint32_t {
   kPlacePage,            // gfn, page
   kRemovePage,           // gfn
   kGetTime,              // → ns of system time
+  kSetKernelPoll,        // on
   // shim → plugin, one-way
   kRaise = 64,           // port, vcpu
   kSetGsi,               // gsi, level
@@ -89,7 +90,8 @@ enum Op : uint32_t {
   kInit = 192,           // version, pages of own memory
 };
 
-enum PowerAction : uint64_t { kPoweroff = 1, kReset = 2, kCrash = 3 };
+// kHold: no vCPU enters the guest any more, until a reset.
+enum PowerAction : uint64_t { kPoweroff = 1, kReset = 2, kCrash = 3, kHold = 4 };
 
 constexpr uint64_t kNone = ~uint64_t{0};
 constexpr size_t kArgs = 8;

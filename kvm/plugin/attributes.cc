@@ -10,6 +10,8 @@ namespace xenshim {
 namespace {
 
 std::mutex mutex;
+uint32_t hypercall_msr = 0x40000000;
+bool kernel_poll = true;
 std::set<uint32_t> routed;  // ports with a send route
 
 // EVTCHNSTAT_* of xen/event_channel.h, as KVM_XEN_ATTR_TYPE_EVTCHN takes them.
@@ -31,11 +33,19 @@ int SetOnVcpu(Vcpu& vcpu, kvm_xen_vcpu_attr& attribute) {
 }  // namespace
 
 int EnableXen(uint32_t msr) {
+  hypercall_msr = msr;
   kvm_xen_hvm_config config{};
   config.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL;
-  if ((machine.capabilities & KVM_XEN_HVM_CONFIG_EVTCHN_SEND) != 0) config.flags |= KVM_XEN_HVM_CONFIG_EVTCHN_SEND;
+  // Of all the kernel does by itself, polling alone depends on this flag; the rest depends on routes and timers.
+  if (kernel_poll && (machine.capabilities & KVM_XEN_HVM_CONFIG_EVTCHN_SEND) != 0)
+    config.flags |= KVM_XEN_HVM_CONFIG_EVTCHN_SEND;
   config.msr = msr;
   return RealIoctl(machine.vm_fd, KVM_XEN_HVM_CONFIG, &config) != 0 ? -errno : 0;
+}
+
+int SetKernelPoll(bool on) {
+  kernel_poll = on;
+  return EnableXen(hypercall_msr);
 }
 
 int SetXenVcpuId(Vcpu& vcpu) {

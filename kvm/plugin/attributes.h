@@ -8,6 +8,7 @@ namespace xenshim {
 
 int EnableXen(uint32_t msr);     // KVM_XEN_HVM_CONFIG with the hypercall page's MSR; 0 or negative errno
 int SetXenVcpuId(Vcpu& vcpu);    // before the vCPU first runs
+int SetKernelPoll(bool on);      // whether KVM carries out SCHEDOP_poll
 int SetLongMode(bool on);
 int SetSharedInfo(uint64_t gfn);
 int SetCallbackVector(uint64_t vector);

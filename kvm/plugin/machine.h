@@ -53,6 +53,7 @@ struct Machine {
   int doorbell = -1;
   std::vector<std::unique_ptr<Vcpu>> vcpus;  // grows only under QEMU's own lock; never shrinks
   std::atomic<uint32_t> power{0};            // PowerAction waiting to be carried out by vCPU 0
+  std::atomic<bool> held{false};             // no vCPU enters the guest until a reset
   std::atomic<bool> closed{false};           // the shim is gone
   std::atomic<bool> has_run{false};          // the first vCPU has been in the guest since the last reset
 

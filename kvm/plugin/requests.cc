@@ -48,6 +48,7 @@ int64_t HandleRequest(const Message& request, int fd, Message& reply) {
       reply.arg[0] = clock.clock;
       return 0;
     }
+    case kSetKernelPoll: return SetKernelPoll(arg[0] != 0);
     case kRaise: return Raise(arg[0], arg[1]);
     case kSetGsi: {
       kvm_irq_level level{};
@@ -56,6 +57,11 @@ int64_t HandleRequest(const Message& request, int fd, Message& reply) {
       return RealIoctl(machine.vm_fd, KVM_IRQ_LINE, &level) != 0 ? -errno : 0;
     }
     case kPower:
+      if (arg[0] == PowerAction::kHold) {
+        machine.held.store(true);
+        for (auto& each : machine.vcpus) Kick(*each);
+        return 0;
+      }
       machine.power.store(static_cast<uint32_t>(arg[0]));
       if (Vcpu* first = machine.ById(0)) Kick(*first);
       return 0;

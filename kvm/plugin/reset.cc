@@ -13,6 +13,7 @@ void UndoEverything() {
   ClearAttributes();
   RemoveAllOwnPages();
   ResetPci();
+  machine.held.store(false);
 }
 
 }  // namespace xenshim

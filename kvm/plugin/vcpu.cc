@@ -1,6 +1,7 @@
 // A vCPU's run loop: enter the guest, answer the exits that are Xen's, hand every other one to QEMU untouched.
 #include <cerrno>
 #include <csignal>
+#include <ctime>
 
 #include "plugin/log.h"
 #include "plugin/machine.h"
@@ -113,6 +114,13 @@ int RunVcpu(Vcpu& vcpu) {
     if (vcpu.in_slot && !WaitForAnswer(vcpu)) {
       if (vcpu.id == 0 && machine.power.load() != 0) continue;
       return Interrupted();
+    }
+    if (machine.held.load()) {
+      if (vcpu.run->immediate_exit != 0 || machine.closed.load()) return Interrupted();
+      // Ended early by QEMU's kick; bounded, because one before the sleep would be missed.
+      const timespec limit{0, 50'000'000};
+      nanosleep(&limit, nullptr);
+      continue;
     }
     // Other vCPUs wait for the first one to start them; entering the kernel to do so is not running.
     if (vcpu.id == 0) machine.has_run.store(true, std::memory_order_relaxed);

@@ -1,6 +1,6 @@
 /** public/event_channel.h: EVTCHNOP_* and their arguments, the same in both widths. */
 import { constants } from './constants.js';
-import { struct, u16, u32, u64, u8 } from './struct.js';
+import { bytes, struct, u16, u32, u64, u8 } from './struct.js';
 
 const header = 'event_channel.h';
 
@@ -108,4 +108,29 @@ export const EvtchnExpandArray = struct(
 export const EvtchnSetPriority = struct(
   { c: 'struct evtchn_set_priority', header, abi: 'any', size: 8 },
   { port: u32(0), priority: u32(4) },
+);
+
+/** The FIFO ABI: bits of an event word; the low EVTCHN_FIFO_LINK_BITS are the next port in the queue. */
+export const EvtchnFifo = constants(
+  header,
+  {
+    PENDING: 31,
+    MASKED: 30,
+    LINKED: 29,
+    BUSY: 28,
+    LINK_BITS: 17,
+    PRIORITY_MAX: 0,
+    PRIORITY_DEFAULT: 7,
+    PRIORITY_MIN: 15,
+    MAX_QUEUES: 16,
+  },
+  'EVTCHN_FIFO_',
+);
+/** Ports of the FIFO ABI (EVTCHN_FIFO_NR_CHANNELS). */
+export const PORTS_FIFO = 1 << EvtchnFifo.LINK_BITS;
+
+/** A vCPU's control block: a bit per queue with something in it, and the queues' first ports. */
+export const EvtchnFifoControlBlock = struct(
+  { c: 'struct evtchn_fifo_control_block', header, abi: 'any', size: 72 },
+  { ready: u32(0), head: bytes(8, 64) },
 );

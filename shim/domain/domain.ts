@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Bridge } from '../../kvm/bridge.js';
+import { PORTS_FIFO } from '../abi/event-channel.js';
 import { Gntst } from '../abi/grant-table.js';
 import { HvmParam } from '../abi/hvm-params.js';
 import { ShutdownReason } from '../abi/sched.js';
@@ -22,6 +23,7 @@ import { P2m } from '../memory/p2m.js';
 import type { Log } from '../observe/log.js';
 import { CallbackIrq } from './callback.js';
 import { SystemClock } from './clock.js';
+import { DEFAULT_ON_SHUTDOWN, powerFor, type DomainConfig, type OnShutdown } from './config.js';
 import { kvmResult } from './kvm-result.js';
 import { LetGo } from './let-go.js';
 import { FIRST_GRANT_PAGE, MAX_GRANT_FRAMES, OwnPage, OWN_PAGES, SpecialGfn } from './own-pages.js';
@@ -32,18 +34,6 @@ import { SharedInfoPage } from './shared-info.js';
 import { VcpuTimers } from './timers.js';
 import { Vcpus } from './vcpus.js';
 import { Watchdogs } from './watchdogs.js';
-
-export interface DomainConfig {
-  readonly name: string;
-  /** Default 1. */
-  readonly domid?: number;
-  /** 16 bytes; default all zero. */
-  readonly uuid?: Uint8Array;
-  /** The highest event channel a guest may get; default 1023, as libxl. */
-  readonly maxEventChannel?: number;
-  /** Default 64. */
-  readonly maxGrantFrames?: number;
-}
 
 /** A ring page the toolstack set up before the guest runs. */
 export interface SpecialRing {
@@ -93,6 +83,7 @@ export class Domain extends EventEmitter<DomainEvents> {
   readonly #grants: SharedArrayBuffer;
   readonly #routes: KernelRoutes;
   readonly #letGo: LetGo;
+  readonly #onShutdown: OnShutdown;
   #latched: boolean | undefined;
   #shutdown: ShutdownReason | undefined;
   /** Machine resets so far: what waited through one belongs to a guest that is no more. */
@@ -113,6 +104,7 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.domid = config.domid ?? 1;
     this.name = config.name;
     this.uuid = config.uuid ?? new Uint8Array(16);
+    this.#onShutdown = config.onShutdown ?? DEFAULT_ON_SHUTDOWN;
     this.clock = new SystemClock(bridge);
     this.#letGo = new LetGo(log);
     this.#grants = createGrantState({
@@ -132,7 +124,8 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.vcpus = new Vcpus(bridge, this.p2m, this.areas, channels);
     this.channels = new EventChannels({
       domid: this.domid,
-      maxPort: config.maxEventChannel ?? 1023,
+      maxPort: config.maxEventChannel ?? (config.eventChannels === 'fifo' ? PORTS_FIFO - 1 : 1023),
+      fifo: config.eventChannels === 'fifo',
       delivery: this.delivery,
       routes: this.#routes,
       vcpuExists: (vcpu) => this.vcpus.exists(vcpu),
@@ -191,6 +184,11 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.sharedInfo.rewrite();
   }
 
+  /** A soft reset is carried out, and not one of the ways to end. */
+  get softResets(): boolean {
+    return this.#onShutdown.softReset === 'soft-reset';
+  }
+
   /** The guest is done, or is made to be. Its vCPUs stay where they are; only the first reason counts. */
   shutdown(reason: ShutdownReason): void {
     if (this.#shutdown !== undefined) return;
@@ -199,7 +197,7 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.timers.stopAll();
     this.log.info({ domid: this.domid, reason: this.#shutdown }, 'the guest has shut down');
     this.emit('shutdown', this.#shutdown);
-    this.bridge.power(POWER[this.#shutdown]);
+    this.bridge.power(powerFor(this.#shutdown, this.#onShutdown));
   }
 
   /** Registers what has to happen before the memory of a guest that is reset may be used anew. Awaited in parallel. */
@@ -333,13 +331,3 @@ export class Domain extends EventEmitter<DomainEvents> {
 
 /** Reserved grant entries (public/grant_table.h, GNTTAB_RESERVED_*). */
 const GrantRef = Object.freeze({ CONSOLE: 0, STORE: 1 });
-
-/** What each reason means for the machine. A watchdog that barks is a guest that hangs: as bad as a panic. */
-const POWER = Object.freeze({
-  [ShutdownReason.poweroff]: 'poweroff',
-  [ShutdownReason.reboot]: 'reset',
-  [ShutdownReason.suspend]: 'poweroff',
-  [ShutdownReason.crash]: 'crash',
-  [ShutdownReason.watchdog]: 'crash',
-  [ShutdownReason.soft_reset]: 'reset',
-} as const);

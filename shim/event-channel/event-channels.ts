@@ -3,11 +3,14 @@
  * negative errno; arguments come from the guest and may be anything.
  */
 import { Errno } from '../abi/errno.js';
-import { EvtchnStatusKind } from '../abi/event-channel.js';
+import { EvtchnFifo, EvtchnFifoControlBlock, EvtchnStatusKind, PORTS_2L_64, PORTS_FIFO } from '../abi/event-channel.js';
 import { Domid, NR_VIRQS, Virq } from '../abi/xen.js';
+import { PAGE_SIZE } from '../memory/guest-memory.js';
 import type { Delivery } from './delivery.js';
+import { FifoEvents } from './fifo.js';
 import type { KernelRoutes } from './kernel-routes.js';
 import { PortTable, type Port, type PortBinding } from './port-table.js';
+import type { Place } from './two-level.js';
 
 /** Virtual interrupts each vCPU binds for itself. All others are global, and theirs is dom0 (VIRQ_ARGO: the domain). */
 const PER_VCPU_VIRQS: ReadonlySet<number> = new Set([Virq.TIMER, Virq.DEBUG, Virq.XENOPROF, Virq.XENPMU]);
@@ -37,7 +40,11 @@ export class EventChannels {
   readonly #routes: KernelRoutes;
   readonly #vcpuExists: (vcpu: number) => boolean;
   readonly #domid: number;
-  #table: PortTable;
+  readonly #offersFifo: boolean;
+  readonly #table: PortTable;
+  /** Ports of the 2-level ABI in the guest's width. */
+  #ports2l = PORTS_2L_64;
+  readonly #virqs = new Map<string, Port>();
   readonly #backendEnds = new Map<number, BackendEnd>();
 
   constructor(options: {
@@ -46,12 +53,16 @@ export class EventChannels {
     readonly delivery: Delivery;
     readonly routes: KernelRoutes;
     readonly vcpuExists: (vcpu: number) => boolean;
+    /** The guest may change to the FIFO ABI. */
+    readonly fifo?: boolean;
   }) {
     this.#domid = options.domid;
     this.#delivery = options.delivery;
     this.#routes = options.routes;
     this.#vcpuExists = options.vcpuExists;
+    this.#offersFifo = options.fifo ?? false;
     this.#table = new PortTable(options.maxPort);
+    this.#table.abiPorts = this.#ports2l;
   }
 
   /** A port that is not free. */
@@ -96,6 +107,7 @@ export class EventChannels {
     if (!perVcpu && virq !== Virq.ARGO) return -Errno.EBUSY;
     if (this.virqPort(virq, vcpu) !== undefined) return -Errno.EEXIST;
     const number = this.#allocate(vcpu, { state: 'virq', virq });
+    if (number > 0) this.#virqs.set(virqKey(virq, vcpu), this.#table.get(number)!);
     if (number > 0 && virq === Virq.TIMER) this.#routes.timer(vcpu, number);
     return number;
   }
@@ -177,16 +189,88 @@ export class EventChannels {
   unmask(number: number): number {
     const port = this.#table.get(number);
     if (port === undefined) return -Errno.EINVAL;
-    const { bits } = this.#delivery.areas;
-    if (number < bits.ports && bits.clearMask(number)) this.#delivery.redeliver(port);
+    this.#delivery.unmask(port);
     return 0;
   }
 
-  /** EVTCHNOP_reset, and what a machine reset does: closes every port. */
+  /**
+   * EVTCHNOP_init_control: the control block of a vCPU. The first one changes the guest to the FIFO ABI.
+   * @param place of the page; undefined = there is none
+   */
+  initControl(vcpu: number, place: Place | undefined, offset: number): number {
+    if (!this.#offersFifo) return -Errno.ENOSYS;
+    if (!this.#vcpuExists(vcpu)) return -Errno.ENOENT;
+    if (offset > PAGE_SIZE - EvtchnFifoControlBlock.SIZE || offset % 8 !== 0) return -Errno.EINVAL;
+    if (place === undefined || this.#delivery.fifo?.hasControl(vcpu) === true) return -Errno.EINVAL;
+    if (this.#delivery.fifo === undefined) this.#useFifo();
+    this.#delivery.fifo!.addControl(vcpu, { ...place, at: place.at + offset });
+    return 0;
+  }
+
+  /** EVTCHNOP_expand_array: the next page of event words. */
+  expandArray(place: Place | undefined): number {
+    if (!this.#offersFifo) return -Errno.ENOSYS;
+    const { fifo } = this.#delivery;
+    if (fifo === undefined) return -Errno.EOPNOTSUPP;
+    if (fifo.full) return -Errno.ENOSPC;
+    if (place === undefined) return -Errno.EINVAL;
+    for (const number of fifo.addPage(place)) {
+      const port = this.#table.get(number);
+      if (port !== undefined) this.#delivery.raise(port);
+    }
+    return 0;
+  }
+
+  /** EVTCHNOP_set_priority: of events from now on. */
+  setPriority(number: number, priority: number): number {
+    const { fifo } = this.#delivery;
+    if (this.#table.get(number) === undefined) return -Errno.EINVAL;
+    if (fifo === undefined) return -Errno.ENOSYS;
+    if (priority > EvtchnFifo.PRIORITY_MIN) return -Errno.EINVAL;
+    fifo.setPriority(number, priority);
+    return 0;
+  }
+
+  /** What the kernel did by itself comes here, and what is pending stays so until its word is there. */
+  #useFifo(): void {
+    const delivery = this.#delivery;
+    this.#routes.foreign = true;
+    for (const port of this.#table) {
+      const { number, vcpu, binding } = port;
+      if (binding.state === 'backend') this.#reconnect(port);
+      else if (binding.state === 'virq') {
+        // Whatever the kernel's timer was armed for: an event too early makes the guest look, one too few would not.
+        if (binding.virq !== Virq.TIMER) continue;
+        this.#routes.timer(vcpu, 0);
+        delivery.areas.bits.setPending(number);
+      } else this.#routes.remove(number);
+    }
+    const { bits } = delivery.areas;
+    const pending = [...this.#table].filter(({ number }) => number < bits.ports && bits.pending(number));
+    delivery.fifo = new FifoEvents();
+    this.#table.abiPorts = PORTS_FIFO;
+    for (const port of pending) delivery.raise(port);
+  }
+
+  #useTwoLevel(): void {
+    if (this.#delivery.fifo === undefined) return;
+    this.#delivery.fifo = undefined;
+    this.#routes.foreign = false;
+    this.#table.abiPorts = this.#ports2l;
+  }
+
+  #reconnect(port: Port): void {
+    const end = this.#backendEnds.get(port.number)!;
+    this.#routes.disconnect(port.number, end);
+    this.#routes.connect(port, end, () => this.#delivery.raise(port));
+  }
+
+  /** EVTCHNOP_reset, and what a machine reset does: closes every port; the ABI is 2-level again. */
   reset(dom: number): number {
     const checked = this.#checkSelf(dom);
     if (checked < 0) return checked;
     for (const port of [...this.#table]) if (this.#table.get(port.number) === port) this.#release(port);
+    this.#useTwoLevel();
     return 0;
   }
 
@@ -198,15 +282,14 @@ export class EventChannels {
   }
 
   virqPort(virq: number, vcpu: number): Port | undefined {
-    for (const port of this.#table) {
-      if (port.vcpu === vcpu && port.binding.state === 'virq' && port.binding.virq === virq) return port;
-    }
-    return undefined;
+    return this.#virqs.get(virqKey(virq, vcpu));
   }
 
   /** The width of shared_info limits the ports. */
   latch(ports: number): void {
-    this.#table.abiPorts = ports;
+    this.#ports2l = ports;
+    this.#routes.ports = ports;
+    if (this.#delivery.fifo === undefined) this.#table.abiPorts = ports;
   }
 
   /**
@@ -216,6 +299,8 @@ export class EventChannels {
    */
   redeliver(vcpu: number, lost: boolean): void {
     this.#delivery.areas.upcall(vcpu)?.clear();
+    this.#delivery.tellAgain(vcpu);
+    if (this.#delivery.fifo !== undefined) return;
     for (const port of this.#table) {
       if (port.vcpu !== vcpu) continue;
       if (lost && port.binding.state === 'backend') this.#delivery.areas.bits.setPending(port.number);
@@ -255,11 +340,10 @@ export class EventChannels {
   }
 
   #allocate(vcpu: number, binding: PortBinding): number {
-    const port = this.#table.allocate(vcpu, binding);
+    const { fifo } = this.#delivery;
+    const port = this.#table.allocate(vcpu, binding, fifo && ((number) => fifo.busy(number)));
     if (port === undefined) return -Errno.ENOSPC;
-    // A stale bit of the port's former life would be taken for an event.
-    const { bits } = this.#delivery.areas;
-    if (port.number < bits.ports) bits.clearPending(port.number);
+    this.#delivery.forget(port.number);
     return port.number;
   }
 
@@ -287,8 +371,10 @@ export class EventChannels {
       this.#routes.remove(peer.number);
       this.#bind(peer, { state: 'unbound', remoteDomid: this.#domid });
     }
+    if (port.binding.state === 'virq') this.#virqs.delete(virqKey(port.binding.virq, port.boundVcpu));
     this.#table.free(port.number);
-    const { bits } = this.#delivery.areas;
-    if (port.number < bits.ports) bits.clearPending(port.number);
+    this.#delivery.forget(port.number);
   }
 }
+
+const virqKey = (virq: number, vcpu: number): string => `${virq}:${vcpu}`;

@@ -5,6 +5,7 @@
  */
 import { BridgeClosed, KvmXenCap, type Bridge } from '../../kvm/bridge.js';
 import { native, type Watcher } from '../../kvm/native.js';
+import { PORTS_2L_64 } from '../abi/event-channel.js';
 import type { Log } from '../observe/log.js';
 import type { BackendEnd } from './event-channels.js';
 import type { Port } from './port-table.js';
@@ -17,14 +18,29 @@ export class KernelRoutes {
   readonly #routed = new Set<number>();
   readonly #irqfds = new Set<number>();
   readonly #timers = new Set<number>();
+  /** The guest's ABI is not the kernel's: only sends that end in an eventfd are left to it. */
+  #foreign = false;
+  /** Ports below this one have a number the kernel takes. */
+  ports = PORTS_2L_64;
 
   constructor(bridge: Bridge, log: Log) {
     this.#bridge = bridge;
     this.#log = log;
   }
 
+  /**
+   * The guest uses another ABI than the 2-level one from now on, or no longer. The caller sets up anew what it has.
+   * The kernel's SCHEDOP_poll looks at 2-level bits, too, so it has to leave that call to this process.
+   */
+  set foreign(on: boolean) {
+    if (this.#foreign === on) return;
+    this.#foreign = on;
+    if (this.#has(KvmXenCap.EVTCHN_SEND)) this.#attempt('setKernelPoll', () => this.#bridge.setKernelPoll(!on));
+  }
+
   /** Sends on `port` go to `target`, on the vCPU that one notifies now. */
   toPort(port: number, target: Port): void {
+    if (this.#foreign) return;
     this.#route(port, () => this.#bridge.routeSend(port, { to: 'port', port: target.number, vcpu: target.vcpu }));
   }
 
@@ -36,7 +52,7 @@ export class KernelRoutes {
 
   /** `port` is VIRQ_TIMER of `vcpu`; 0 = no longer bound. */
   timer(vcpu: number, port: number): void {
-    if (!this.#has(KvmXenCap.EVTCHN_SEND)) return;
+    if (!this.#has(KvmXenCap.EVTCHN_SEND) || (port !== 0 && this.#foreign)) return;
     if (port === 0 && !this.#timers.delete(vcpu)) return;
     if (this.#attempt('setTimer', () => this.#bridge.setTimer(vcpu, port, 0n)) && port !== 0) this.#timers.add(vcpu);
   }
@@ -45,6 +61,7 @@ export class KernelRoutes {
   connect(port: Port, end: BackendEnd, raise: () => void): void {
     this.#route(port.number, () => this.#bridge.routeSend(port.number, { to: 'eventfd', fd: end.kickFd }));
     const bound =
+      !this.#foreign &&
       this.#has(KvmXenCap.EVTCHN_2LEVEL) &&
       this.#attempt('bindIrqfd', () => this.#bridge.bindIrqfd(end.callFd, port.number, port.vcpu));
     if (bound) {
@@ -83,7 +100,7 @@ export class KernelRoutes {
 
   /** The kernel has one route per port and refuses to change its kind, so the old one goes first. */
   #route(port: number, set: () => void): void {
-    if (!this.#has(KvmXenCap.EVTCHN_SEND)) return;
+    if (!this.#has(KvmXenCap.EVTCHN_SEND) || port >= this.ports) return;
     this.remove(port);
     if (this.#attempt('routeSend', set)) this.#routed.add(port);
   }

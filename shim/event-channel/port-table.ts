@@ -13,6 +13,9 @@ export type PortBinding =
 
 export interface Port {
   readonly number: number;
+  /** The vCPU it was bound for. */
+  readonly boundVcpu: number;
+  /** The vCPU it notifies. */
   vcpu: number;
   binding: PortBinding;
 }
@@ -28,7 +31,7 @@ export class PortTable {
     this.#limit = max;
   }
 
-  /** The ABI in use allows fewer ports than the configuration: 32-bit guests have 1024. */
+  /** The ABI in use may allow fewer ports than the configuration: 32-bit guests have 1024 unless they use FIFO. */
   set abiPorts(ports: number) {
     this.#limit = Math.min(this.max, ports - 1);
   }
@@ -37,15 +40,19 @@ export class PortTable {
     return this.#ports[number];
   }
 
-  /** Takes the lowest free port; undefined when all are taken. */
-  allocate(vcpu: number, binding: PortBinding): Port | undefined {
+  /**
+   * Takes the lowest free port; undefined when all are taken.
+   * @param busy says of a free port that the guest has not let go of it yet
+   */
+  allocate(vcpu: number, binding: PortBinding, busy?: (number: number) => boolean): Port | undefined {
     let number = this.#lowestFree;
     while (this.#ports[number] !== undefined) number++;
     this.#lowestFree = number;
+    while (number <= this.#limit && (this.#ports[number] !== undefined || busy?.(number) === true)) number++;
     if (number > this.#limit) return undefined;
-    const port: Port = { number, vcpu, binding };
+    const port: Port = { number, boundVcpu: vcpu, vcpu, binding };
     this.#ports[number] = port;
-    this.#lowestFree = number + 1;
+    if (number === this.#lowestFree) this.#lowestFree++;
     return port;
   }
 

@@ -85,9 +85,19 @@ export class VcpuUpcall {
   /** Says that the word of `port` has something pending; true if it did not say so before. */
   select(port: number): boolean {
     if (setBit(this.place.i32, this.#select, port >>> (this.long ? 6 : 5))) return false;
+    this.raise();
+    return true;
+  }
+
+  /** Takes back what `select` said of the word of `port`; the flag stays. */
+  unselect(port: number): void {
+    clearBit(this.place.i32, this.#select, port >>> (this.long ? 6 : 5));
+  }
+
+  /** Sets the flag alone. */
+  raise(): void {
     // evtchn_upcall_pending is the low byte of the first word; the mask byte beside it is the guest's.
     Atomics.or(this.place.i32, this.#word, 1);
-    return true;
   }
 
   /** Forgets every selected word and the flag: who calls this raises what is pending again. */

@@ -7,16 +7,18 @@ import {
   EvtchnBindVcpu,
   EvtchnBindVirq,
   EvtchnClose,
+  EvtchnExpandArray,
+  EvtchnFifo,
+  EvtchnInitControl,
   EvtchnOp,
   EvtchnReset,
   EvtchnSend,
+  EvtchnSetPriority,
   EvtchnStatus,
   EvtchnUnmask,
 } from '../abi/event-channel.js';
 import { HypercallNumber } from '../abi/xen.js';
 import { hypercall, operation, refuse } from './row.js';
-
-const NO_FIFO = 'the FIFO ABI is not offered yet: the kernel delivers only 2-level events by itself, guests fall back';
 
 /** Stores the port of a successful binding where the caller looks for it. */
 function bound(view: DataView, at: number, port: number): number {
@@ -81,8 +83,30 @@ export const eventChannelOp = hypercall({
     operation(EvtchnOp.reset, 'reset', { layout: EvtchnReset, direction: 'in' }, (call, view, at) =>
       call.domain.channels.reset(view.getUint16(at.dom, true)),
     ),
-    refuse(EvtchnOp.init_control, 'init_control', Errno.ENOSYS, NO_FIFO),
-    refuse(EvtchnOp.expand_array, 'expand_array', Errno.ENOSYS, NO_FIFO),
-    refuse(EvtchnOp.set_priority, 'set_priority', Errno.ENOSYS, 'priorities exist only in the FIFO ABI'),
+    operation(
+      EvtchnOp.init_control,
+      'init_control',
+      { layout: EvtchnInitControl, direction: 'inout' },
+      (call, view, at) => {
+        const { channels, p2m } = call.domain;
+        view.setUint8(at.link_bits, EvtchnFifo.LINK_BITS);
+        const page = p2m.locate(Number(view.getBigUint64(at.control_gfn, true)));
+        return channels.initControl(view.getUint32(at.vcpu, true), page, view.getUint32(at.offset, true));
+      },
+    ),
+    operation(
+      EvtchnOp.expand_array,
+      'expand_array',
+      { layout: EvtchnExpandArray, direction: 'in' },
+      (call, view, at) =>
+        call.domain.channels.expandArray(call.domain.p2m.locate(Number(view.getBigUint64(at.array_gfn, true)))),
+    ),
+    operation(
+      EvtchnOp.set_priority,
+      'set_priority',
+      { layout: EvtchnSetPriority, direction: 'in' },
+      (call, view, at) =>
+        call.domain.channels.setPriority(view.getUint32(at.port, true), view.getUint32(at.priority, true)),
+    ),
   ],
 });

@@ -64,7 +64,12 @@ function shutdown(call: Call, asked: number): Answer {
   const { domain, vcpu } = call;
   // Whoever comes after the first one stays where it is, as a paused vCPU does.
   if (domain.shutdownReason !== undefined) return WAIT;
-  switch (domain.shutdownCode ?? asked) {
+  const reason = domain.shutdownCode ?? asked;
+  if (reason === ShutdownReason.soft_reset && !domain.softResets) {
+    domain.shutdown(asked);
+    return WAIT;
+  }
+  switch (reason) {
     case ShutdownReason.suspend:
       // Nobody is there to save the domain: 1 is what a resumed caller sees when the suspend was cancelled.
       domain.emit('suspendCancelled');

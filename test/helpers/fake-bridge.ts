@@ -62,6 +62,7 @@ export class FakeBridge implements Bridge {
   readonly upcalls = new Map<number, number>();
   readonly gsi = new Map<number, boolean>();
   longMode = false;
+  kernelPoll = true;
   sharedInfo: number | undefined;
   callbackVector = 0;
   clock = 1_000_000_000n;
@@ -199,6 +200,11 @@ export class FakeBridge implements Bridge {
     this.#record('unbindIrqfd', fd);
     this.irqfds.get(fd)?.watcher.close();
     this.irqfds.delete(fd);
+  }
+
+  setKernelPoll(on: boolean): void {
+    this.#record('setKernelPoll', on);
+    this.kernelPoll = on;
   }
 
   raise(port: number, vcpu: number): void {

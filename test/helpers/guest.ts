@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { Errno } from '../../shim/abi/errno.js';
-import { Domain, type DomainConfig } from '../../shim/domain/domain.js';
+import type { DomainConfig } from '../../shim/domain/config.js';
+import { Domain } from '../../shim/domain/domain.js';
 import { Dispatcher } from '../../shim/hypercall/dispatch.js';
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
 import type { Log } from '../../shim/observe/log.js';

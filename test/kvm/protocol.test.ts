@@ -67,7 +67,7 @@ test('numbers written on the TypeScript side are those of the C++ side', (t) => 
   // kvm/core/protocol.h: SlotState, SlotKind, PowerAction, kNone
   t.deepEqual({ ...SlotState }, { idle: 0, request: 1, done: 2 });
   t.deepEqual({ ...SlotKind }, { hypercall: 0, reset: 1 });
-  t.deepEqual({ ...Power }, { poweroff: 1n, reset: 2n, crash: 3n });
+  t.deepEqual({ ...Power }, { poweroff: 1n, reset: 2n, crash: 3n, hold: 4n });
   t.is(BigInt.asIntN(64, NONE), -1n);
   t.is(layout.magic.toString(16), '6d687378');
 });

@@ -52,6 +52,7 @@ test('every request goes out with the number, the words and the descriptors the 
     [() => bridge.unbindIrqfd(eventfd), Op.UnbindIrqfd, [key], 0],
     [() => bridge.placeOwnPage(0xfc000, 2), Op.PlacePage, [0xfc000n, 2n], 0],
     [() => bridge.systemTime!(), Op.GetTime, [], 0],
+    [() => bridge.setKernelPoll(false), Op.SetKernelPoll, [0n], 0],
     [() => bridge.removeOwnPage(0xfc000), Op.RemovePage, [0xfc000n], 0],
   ];
   for (const [request] of rows) request();

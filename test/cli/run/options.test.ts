@@ -13,6 +13,13 @@ test('a QEMU command alone is enough, and everything else has its default', (t) 
     disks: [],
     vifs: [],
     consoles: [],
+    domain: {
+      eventChannels: '2l',
+      maxGrantVersion: 1,
+      onShutdown: {
+        poweroff: 'destroy', reboot: 'restart', crash: 'panic', watchdog: 'panic', softReset: 'soft-reset',
+      },
+    },
     logLevel: 'info',
     logFormat: 'text',
     qemu: ['qemu-system-x86_64', '-m', '1G', '--', '--name', 'x'],
@@ -30,6 +37,23 @@ test('every option is understood, with a space or an equals sign', (t) => {
   t.deepEqual(options.consoles, [{ to: 'stdio' }, { to: 'log', file: '/var/log/web-1' }]);
   t.is(options.logLevel, 'debug');
   t.is(options.logFormat, 'json');
+});
+
+test('what Xen offers and what follows a shutdown can be chosen, and nothing that is neither', (t) => {
+  const { domain } = parseRun([
+    '--event-channels=fifo', '--grant-version', '2', '--on-poweroff=preserve', '--on-crash=restart',
+    '--on-watchdog=destroy', '--on-soft-reset=restart', ...QEMU,
+  ])!;
+  t.deepEqual(domain, {
+    eventChannels: 'fifo',
+    maxGrantVersion: 2,
+    onShutdown: {
+      poweroff: 'preserve', reboot: 'restart', crash: 'restart', watchdog: 'destroy', softReset: 'restart',
+    },
+  });
+  for (const wrong of ['--event-channels=3l', '--grant-version=3', '--on-crash=panic', '--on-reboot=soft-reset']) {
+    refused(t, 'USAGE', () => parseRun([wrong, ...QEMU]));
+  }
 });
 
 test('--console without a value does not take the next argument for one', (t) => {

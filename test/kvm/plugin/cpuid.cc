@@ -5,6 +5,7 @@
 #include "harness.h"
 #include "kernel.h"
 #include "qemu.h"
+#include "shim.h"
 
 using namespace harness;
 
@@ -106,6 +107,17 @@ CASE(cpuid_hyperv_kept) {
   EQUAL(entries.size(), kept.size() + 8);
   // The hypercall page's MSR moves out of Hyper-V's way.
   EQUAL(kernel.configs.back().msr, 0x40000200);
+}
+
+CASE(poll_left_to_the_shim) {
+  Qemu qemu;
+  constexpr uint32_t kEvents = KVM_XEN_HVM_CONFIG_EVTCHN_SEND;
+  EQUAL(kernel.configs.back().flags, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL | kEvents);
+  Ask(xenshim::kSetKernelPoll, {0});
+  EQUAL(kernel.configs.back().flags, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL);
+  EQUAL(kernel.configs.back().msr, 0x40000000);
+  Ask(xenshim::kSetKernelPoll, {1});
+  EQUAL(kernel.configs.back().flags, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL | kEvents);
 }
 
 CASE(cpuid_older_kernel) {

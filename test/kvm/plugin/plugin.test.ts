@@ -50,6 +50,7 @@ const cases: Record<string, string> = {
   // cpuid.cc
   cpuid_kvm_replaced: 'KVM’s leaves give way to Xen’s, with each vCPU’s own number; all other leaves stay',
   cpuid_hyperv_kept: 'Hyper-V’s leaves stay and Xen’s stand behind them',
+  poll_left_to_the_shim: 'the kernel carries out polls, or leaves them to the shim, as it is told',
   cpuid_older_kernel: 'a kernel without event channels offers no upcall vector',
   cpuid_many: 'a long table of leaves has room for Xen’s',
   cpuid_refused: 'an error of KVM_SET_CPUID2 is QEMU’s to see',
@@ -79,6 +80,7 @@ const cases: Record<string, string> = {
   other_exits: 'exits that are not Xen’s reach QEMU as they are',
   power: 'poweroff and crash take the vCPU out of the guest with the exit that QEMU knows, once',
   power_reset: 'only the first vCPU carries out a reset',
+  power_hold: 'a held machine enters the guest no more, gives QEMU its threads, and is let go by a reset',
   power_while_waiting: 'a vCPU that waits for its hypercall’s answer is powered off',
   hypercall_interrupted: 'QEMU gets its thread while a hypercall waits, and the answer is not lost',
 };

@@ -156,6 +156,32 @@ CASE(power_reset) {
   EQUAL(kernel.vcpus[qemu.vcpus[0]].entries.load(), 0);
 }
 
+CASE(power_hold) {
+  Qemu qemu(2);
+  KernelVcpu& cpu = kernel.vcpus[qemu.vcpus[0]];
+  KernelVcpu& other = kernel.vcpus[qemu.vcpus[1]];
+  other.blocks = true;
+  CHECK(qemu.Go(0));
+  std::thread thread([&] { qemu.Go(1); });
+  AwaitInside(other);
+  Tell(xenshim::kPower, {xenshim::kHold});
+  // A vCPU in the guest leaves it.
+  thread.join();
+  Ask(xenshim::kGetTime, {});
+  const unsigned entries = cpu.entries;
+  for (int i = 0; i < 3; i++) {
+    cpu.run->immediate_exit = 1;
+    CHECK(qemu.Go(0));
+  }
+  EQUAL(cpu.entries.load(), entries);
+  qemu.SetSregs(0);
+  cpu.run->immediate_exit = 1;
+  CHECK(qemu.Go(0));
+  shared->slots[0].state = xenshim::kDone;
+  CHECK(qemu.Go(0));
+  EQUAL(cpu.entries.load(), entries + 1);
+}
+
 CASE(power_while_waiting) {
   Qemu qemu;
   KernelVcpu& cpu = kernel.vcpus[qemu.vcpus[0]];

@@ -269,11 +269,8 @@ test('reset closes every port of the guest, and only its own', (t) => {
   t.is(guest.bridge.timers.size, 0);
 });
 
-test('the FIFO ABI is -ENOSYS, so that kernels fall back to two levels', (t) => {
+test('no physical interrupt can be bound: -EINVAL', (t) => {
   const guest = make(t);
-  for (const command of [EvtchnOp.init_control, EvtchnOp.expand_array, EvtchnOp.set_priority]) {
-    t.is(errnoName(guest.op(command, [])), '-ENOSYS');
-  }
   t.is(errnoName(guest.op(EvtchnOp.bind_pirq, [])), '-EINVAL');
 });
 

@@ -2,6 +2,7 @@ import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SchedOp, ShutdownReason } from '../../../shim/abi/sched.js';
 import { HypercallNumber } from '../../../shim/abi/xen.js';
+import { DEFAULT_ON_SHUTDOWN } from '../../../shim/domain/config.js';
 import type { DomainEvents } from '../../../shim/domain/domain.js';
 import { errnoName, Guest } from '../../helpers/guest.js';
 
@@ -97,6 +98,25 @@ for (const [reason, action] of [
     t.deepEqual(seen, [[reason]]);
     t.is(guest.domain.shutdownReason, reason);
   });
+}
+
+for (const [name, reason] of [
+  ['poweroff', ShutdownReason.poweroff],
+  ['reboot', ShutdownReason.reboot],
+  ['crash', ShutdownReason.crash],
+  ['softReset', ShutdownReason.soft_reset],
+] as const) {
+  for (const [action, power] of [['destroy', 'poweroff'], ['restart', 'reset'], ['preserve', 'hold']] as const) {
+    test(`${name} with the action ${action}: the machine is told ${power}, and the caller never returns`, async (t) => {
+      const onShutdown = { ...DEFAULT_ON_SHUTDOWN, [name]: action };
+      const guest = new Guest({ config: { onShutdown } }).endWith(t);
+      void sched(guest, SchedOp.shutdown, [[0, 4, reason]]);
+      await sleep(5);
+      t.deepEqual(guest.bridge.callsOf('power'), [[power]]);
+      t.true(guest.bridge.isWaiting(0));
+      t.deepEqual(guest.bridge.callsOf('complete'), []);
+    });
+  }
 }
 
 test('only the first shutdown counts', async (t) => {
