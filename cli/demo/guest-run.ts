@@ -1,6 +1,8 @@
 /** A guest under `xenshim run` beside a stock QEMU, with what a demo or a test needs around it. */
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import {
+  closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +19,16 @@ export interface GuestRunOptions {
   readonly vcpus: number;
   /** MiB. */
   readonly memory: number;
+  /** Empty disks besides the root disk: xvdb and on. */
+  readonly disks?: readonly EmptyDisk[];
+}
+
+export interface EmptyDisk {
+  /** Name in the run's folder. */
+  readonly file: string;
+  readonly bytes: number;
+  /** What follows the name in --disk, with its comma. */
+  readonly options?: string;
 }
 
 export interface GuestExit {
@@ -32,6 +44,7 @@ export class GuestRun {
   readonly disk: string;
   readonly #process: ChildProcess;
   readonly #exited: Promise<GuestExit>;
+  readonly #files = ['disk.img', 'run', 'xenshim.log'];
   #running = true;
 
   private constructor(
@@ -42,6 +55,7 @@ export class GuestRun {
     this.disk = join(work, 'disk.img');
     mkdirSync(this.runDir);
     execFileSync('cp', [join(options.image, 'disk.img'), this.disk]);
+    for (const { file, bytes } of options.disks ?? []) this.makeFile(file, bytes);
     const log = openSync(this.log, 'a');
     const [program, ...args] = network.wrap([process.execPath, xenshim, ...this.#arguments()]);
     this.#process = spawn(program!, args, { stdio: ['ignore', log, log], env: this.environment });
@@ -91,9 +105,26 @@ export class GuestRun {
     return { ...process.env, PATH: withSbin(process.env['PATH']), XENSHIM_RUNDIR: this.runDir };
   }
 
+  /** A sparse file in the run's folder, where a disk of `bytes` may be; returns its path. */
+  makeFile(file: string, bytes: number): string {
+    const path = join(this.work, file);
+    writeFileSync(path, '');
+    truncateSync(path, bytes);
+    this.#files.push(file);
+    return path;
+  }
+
+  /** Another command of xenshim; what it prints, or an Error with what it says is wrong. */
+  xenshim(...args: readonly string[]): string {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [...process.execArgv, xenshim, ...args],
+      { env: this.environment, timeout: 60_000, encoding: 'utf8' });
+    if (status !== 0) throw new Error(`xenshim ${args.join(' ')}: ${stderr.trim()}`);
+    return stdout.trim();
+  }
+
   /** `xenshim shutdown NAME`. */
   shutdown(): void {
-    execFileSync(process.execPath, [...process.execArgv, xenshim, 'shutdown', this.options.name], { env: this.environment, timeout: 60_000 });
+    this.xenshim('shutdown', this.options.name);
   }
 
   /** Waits for QEMU and xenshim to end; undefined if they do not within `seconds`. */
@@ -112,7 +143,7 @@ export class GuestRun {
 
   /** What a finished run must not leave: processes, its tap, sockets, files. Empty = clean. */
   async leftovers(): Promise<string[]> {
-    const known = new Set(['disk.img', 'run', 'xenshim.log']);
+    const known = new Set(this.#files);
     const found = [
       ...processesNaming(this.work).map((pid) => `process ${pid}`),
       ...readdirSync(this.runDir).map((name) => `socket folder ${name}`),
@@ -136,9 +167,10 @@ export class GuestRun {
   }
 
   #arguments(): string[] {
-    const { name, image, machine, vcpus, memory } = this.options;
+    const { name, image, machine, vcpus, memory, disks = [] } = this.options;
+    const more = disks.flatMap(({ file, options = '' }) => ['--disk', join(this.work, file) + options]);
     return [
-      'run', '--name', name, '--disk', this.disk, '--vif', `tap=${this.network.tap}`, '--', 'qemu-system-x86_64',
+      'run', '--name', name, '--disk', this.disk, ...more, '--vif', `tap=${this.network.tap}`, '--', 'qemu-system-x86_64',
       '-machine', machine, '-cpu', 'host', '-smp', String(vcpus), '-m', String(memory), '-nodefaults', '-display', 'none',
       '-kernel', join(image, 'vmlinuz'), '-initrd', join(image, 'initrd'),
       '-append', `root=/dev/xvda ro console=hvc0 quiet ${hostKernelArguments()}`.trim(),

@@ -4,12 +4,12 @@ import { GuestRun, type GuestRunOptions } from './guest-run.js';
 import { lostByTheLab } from './lost-guest.js';
 import { highMemoryStep, rebootStep } from './more-steps.js';
 import { stepLine, type Report, type StepResult } from './report.js';
-import { diskStep, identity, imageStep, kernelStep, loginStep, networkStep, poweroffStep, unplugStep } from './steps.js';
+import { diskStep, identity, type Identity, imageStep, kernelStep, loginStep, networkStep, poweroffStep, unplugStep } from './steps.js';
 
-export interface Session extends GuestRunOptions {
+export interface Session<Name extends string = StepName> extends GuestRunOptions {
   readonly mode: string;
-  /** What to look at, besides the login; in the order of `stepNames`, whatever the order here. */
-  readonly steps: readonly StepName[];
+  /** What to look at, besides the login; in the order of the course, whatever the order here. */
+  readonly steps: readonly Name[];
   /** A line for people. */
   readonly say: (line: string) => void;
   /** Where a failed run's logs are copied. */
@@ -27,10 +27,16 @@ export type StepName = (typeof demoSteps)[number] | 'high-memory' | 'reboot';
  */
 const LAB_ATTEMPTS = 3;
 
+/** What is done with a guest that is logged in. */
+export type Course<Name extends string> = (guest: GuestRun, steps: Steps<Name>, who: Identity) => Promise<void>;
+
+/** Runs the guest through the demo's steps and the further ones. */
+export const runSession = (session: Session): Promise<Report> => runCourse(session, demoCourse);
+
 /** Runs the guest. Never throws for what the guest does wrong: that is a failed step. */
-export async function runSession(session: Session): Promise<Report> {
+export async function runCourse<Name extends string>(session: Session<Name>, course: Course<Name>): Promise<Report> {
   for (let attempt = 1; ; attempt++) {
-    const { report, lost } = await runOnce(session);
+    const { report, lost } = await runOnce(session, course);
     if (report.ok || !lost || attempt >= LAB_ATTEMPTS) return { ...report, attempts: attempt };
     const reason = report.steps.find((step) => !step.ok)?.detail ?? 'no step';
     session.say(`  the lab's software CPU lost the guest, its registers are its host's (${reason}); ` +
@@ -38,7 +44,26 @@ export async function runSession(session: Session): Promise<Report> {
   }
 }
 
-async function runOnce(session: Session): Promise<{ report: Omit<Report, 'attempts'>; lost: boolean }> {
+const demoCourse: Course<StepName> = async (guest, steps, who) => {
+  let sha256 = '';
+  await steps.run('kernel', () => kernelStep(guest, who.hypervisor));
+  await steps.run('disk', async () => {
+    const disk = await diskStep(guest);
+    sha256 = disk.sha256;
+    return disk.detail;
+  });
+  await steps.run('network', () => networkStep(guest, sha256));
+  await steps.run('unplug', () => unplugStep(guest));
+  await steps.run('high-memory', () => highMemoryStep(guest));
+  await steps.run('reboot', () => rebootStep(guest), 'vital');
+  await steps.run('poweroff', () => poweroffStep(guest));
+  await steps.run('disk', () => imageStep(guest, sha256));
+};
+
+async function runOnce<Name extends string>(
+  session: Session<Name>,
+  course: Course<Name>,
+): Promise<{ report: Omit<Report, 'attempts'>; lost: boolean }> {
   const steps = new Steps(session.steps, session.say);
   let who = { guest: session.name, kernel: 'unknown', hypervisor: 'unknown' };
   let run: GuestRun | undefined;
@@ -46,21 +71,9 @@ async function runOnce(session: Session): Promise<{ report: Omit<Report, 'attemp
     session.say(`starting ${session.machine} with ${session.vcpus} vCPUs and ${session.memory} MiB under xenshim`);
     const guest = await GuestRun.start(session);
     run = guest;
-    await steps.run('console', () => loginStep(guest));
+    await steps.run('console', () => loginStep(guest), 'vital');
     who = await identity(guest);
-    let sha256 = '';
-    await steps.run('kernel', () => kernelStep(guest, who.hypervisor));
-    await steps.run('disk', async () => {
-      const disk = await diskStep(guest);
-      sha256 = disk.sha256;
-      return disk.detail;
-    });
-    await steps.run('network', () => networkStep(guest, sha256));
-    await steps.run('unplug', () => unplugStep(guest));
-    await steps.run('high-memory', () => highMemoryStep(guest));
-    await steps.run('reboot', () => rebootStep(guest));
-    await steps.run('poweroff', () => poweroffStep(guest));
-    await steps.run('disk', () => imageStep(guest, sha256));
+    await course(guest, steps, who);
   } catch (error) {
     steps.stopped(error);
   }
@@ -73,19 +86,22 @@ async function runOnce(session: Session): Promise<{ report: Omit<Report, 'attemp
   return { report: { ...who, mode: session.mode, machine, steps: results, ok }, lost };
 }
 
-class Steps {
-  readonly #done = new Map<StepName, StepResult>();
+export class Steps<Name extends string> {
+  readonly #done = new Map<string, StepResult>();
   #stopped: string | undefined;
   /** The guest did not answer any more. */
   silent = false;
 
   constructor(
-    private readonly wanted: readonly StepName[],
+    private readonly wanted: readonly Name[],
     private readonly say: (line: string) => void,
   ) {}
 
-  /** A step that runs twice (before and after the shutdown) is good if both parts are. */
-  async run(name: StepName, look: () => Promise<string>): Promise<void> {
+  /**
+   * A step that runs twice (before and after the shutdown) is good if both parts are.
+   * @param vital nothing can be seen after it if it fails
+   */
+  async run(name: Name | 'console', look: () => Promise<string>, vital?: 'vital'): Promise<void> {
     if (name !== 'console' && !this.wanted.includes(name)) return;
     const started = Date.now();
     let result: StepResult;
@@ -106,7 +122,7 @@ class Steps {
     this.#done.set(name, whole);
     this.say(stepLine(result));
     if (this.silent) throw new ConsoleError('the guest stopped answering');
-    if (!result.ok && (name === 'console' || name === 'reboot')) throw new Error(`no use without the ${name}`);
+    if (!result.ok && vital !== undefined) throw new Error(`no use without the ${name}`);
   }
 
   stopped(error: unknown): void {

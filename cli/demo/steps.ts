@@ -138,7 +138,7 @@ export async function poweroffStep(run: GuestRun): Promise<string> {
 }
 
 /** Runs a program and hashes its standard output. */
-function hashOf(program: string, args: string[]): Promise<{ status: number; bytes: number; sha256: string }> {
+export function hashOf(program: string, args: string[]): Promise<{ status: number; bytes: number; sha256: string }> {
   return new Promise((resolve, reject) => {
     const hash = createHash('sha256');
     let bytes = 0;

@@ -1,11 +1,12 @@
 /**
- * The guests that the guest tests look at, one after the other on one host: `runs.js` in the lab, or `allRuns` in this
- * process. Each leaves its report as NAME.json, and a failed one its log.
+ * The guests that the guest tests look at, one after the other on one host: `runs.js [NAME…]` in the lab, or `allRuns` in
+ * this process. Each leaves its report as NAME.json, and a failed one its log.
  */
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { demoSteps, runSession, type Session } from '../../cli/demo/session.js';
+import { demoSteps, runCourse, runSession, type Session } from '../../cli/demo/session.js';
+import { blockCourse, blockDisks, blockSteps } from './block-course.js';
 
 type Run = Pick<Session, 'machine' | 'vcpus' | 'memory' | 'steps'>;
 
@@ -15,22 +16,34 @@ export const runs = {
   large: { machine: 'q35', vcpus: 2, memory: 6144, steps: ['kernel', 'high-memory', 'poweroff'] },
 } as const satisfies Record<string, Run>;
 
-/** Runs them all. */
-export async function allRuns(image: string, results: string, say: (line: string) => void): Promise<void> {
-  for (const [name, run] of Object.entries(runs)) {
-    const report = await runSession({
-      ...run,
+/** The guest that uses its disks in every way there is. */
+export const blockRun = { machine: 'q35', vcpus: 2, memory: 512, disks: blockDisks, steps: blockSteps } as const;
+
+/** Runs them all, or those named. */
+export async function allRuns(
+  image: string,
+  results: string,
+  say: (line: string) => void,
+  names: readonly string[] = [...Object.keys(runs), 'block'],
+): Promise<void> {
+  for (const name of names) {
+    const common = {
       name: `xs${name}`,
       image,
       mode: 'kvm-xen',
       say,
-      keepLogs: ({ log }) => copyFileSync(log, join(results, `${name}.log`)),
-    });
+      keepLogs: ({ log }: { readonly log: string }) => copyFileSync(log, join(results, `${name}.log`)),
+    };
+    const report = name === 'block'
+      ? await runCourse({ ...blockRun, ...common }, blockCourse)
+      : await runSession({ ...runs[name as keyof typeof runs], ...common });
     writeFileSync(join(results, `${name}.json`), JSON.stringify(report));
   }
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const image = join(process.env['XENSHIM_IMAGES'] ?? '.', 'trixie');
-  await allRuns(image, process.env['XENSHIM_RESULTS'] ?? '.', (line) => process.stdout.write(`${line}\n`));
+  const names = process.argv.slice(2);
+  const say = (line: string): void => void process.stdout.write(`${line}\n`);
+  await allRuns(image, process.env['XENSHIM_RESULTS'] ?? '.', say, names.length > 0 ? names : undefined);
 }

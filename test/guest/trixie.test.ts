@@ -7,7 +7,8 @@ import { chooseHost, runInLab } from '../../cli/demo/host.js';
 import type { Report } from '../../cli/demo/report.js';
 import { builtImage } from '../../vm-images/build.js';
 import { imageSpec } from '../../vm-images/manifest.js';
-import { allRuns, runs } from './runs.js';
+import { blockTitles } from './block-course.js';
+import { allRuns, blockRun, runs } from './runs.js';
 
 const results = mkdtempSync(join(tmpdir(), 'xenshim-guests-'));
 const said: string[] = [];
@@ -60,17 +61,24 @@ const titles = {
   'high-memory': 'does disk I/O straight from and to pages above 4 GiB',
 } as const;
 
+function testStep(name: string, stepName: string, title: string): void {
+  test(title, (t) => {
+    const step = reportOf(name)?.steps.find((each) => each.name === stepName);
+    if (step?.ok !== true) {
+      failed = true;
+      t.fail(step?.detail ?? `no report of this guest; the run said: ${said.slice(-5).join(' | ')}`);
+      return;
+    }
+    t.log(`${step.detail} (${step.seconds} s)`);
+    t.pass();
+  });
+}
+
 for (const [name, run] of Object.entries(runs)) {
   for (const stepName of run.steps) {
-    test(`Debian trixie, ${run.machine}, ${run.memory} MiB, ${run.vcpus} vCPUs: ${titles[stepName]}`, (t) => {
-      const step = reportOf(name)?.steps.find((each) => each.name === stepName);
-      if (step?.ok !== true) {
-        failed = true;
-        t.fail(step?.detail ?? `no report of this guest; the run said: ${said.slice(-5).join(' | ')}`);
-        return;
-      }
-      t.log(`${step.detail} (${step.seconds} s)`);
-      t.pass();
-    });
+    testStep(name, stepName, `Debian trixie, ${run.machine}, ${run.memory} MiB, ${run.vcpus} vCPUs: ${titles[stepName]}`);
   }
+}
+for (const stepName of blockRun.steps) {
+  testStep('block', stepName, `Debian trixie and its disks: ${blockTitles[stepName]}`);
 }
