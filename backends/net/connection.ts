@@ -12,9 +12,13 @@ import type { Arena } from './arena.js';
 import type { Control } from '../worker-host.js';
 import { Credit } from './credit.js';
 import type { VifConnect, VifReport } from './messages.js';
+import { MulticastFilter } from './multicast.js';
+import { mapRingPage } from './ring-page.js';
 import { RX_ARENA_BYTES, RxQueue } from './rx-queue.js';
+import { RxPolicy } from './rx-policy.js';
 import { TX_ARENA_BYTES, TxQueue } from './tx-queue.js';
 import { UringLink, VifLoop } from './vif-loop.js';
+import { VIF_MEMORY_BYTES } from './vif-memory.js';
 
 /** Entries of one pass: every packet a ring can hold, every read, polls and cancellations. */
 const URING_ENTRIES = 512;
@@ -31,11 +35,12 @@ export interface Connection {
 export interface ConnectionOptions {
   readonly grants: ForeignGrants;
   readonly counters: Float64Array;
-  readonly linkFd: number;
+  /** What the queues of the vif share; default: memory of this queue's own. */
+  readonly memory?: SharedArrayBuffer;
   readonly control: Control;
   readonly report: (report: VifReport) => void;
   readonly params: VifConnect;
-  /** ms; default: the thread's own clock. */
+  /** ms, the same for all queues of a vif; default: the thread's own clock. */
   readonly now?: () => number;
 }
 
@@ -45,6 +50,7 @@ export interface ConnectionOptions {
  */
 export function openConnection(options: ConnectionOptions): Connection {
   const { grants, counters, control, report, params, now = () => performance.now() } = options;
+  const { memory: shared = new SharedArrayBuffer(VIF_MEMORY_BYTES) } = options;
   const undo: (() => void)[] = [];
   const close = (): void => {
     for (const step of undo.splice(0).reverse()) step();
@@ -72,16 +78,19 @@ export function openConnection(options: ConnectionOptions): Connection {
     undo.push(() => {
       uring.close();
     });
-    const link = new UringLink(uring, options.linkFd);
-    const credit = new Credit(params.rate, now());
+    const link = new UringLink(uring, params.linkFd);
+    const credit = new Credit(params.rate, now(), shared);
     const tx = (queue.tx = new TxQueue({
       ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
+      multicast: new MulticastFilter(shared),
     }));
     const rxArena = memory(RX_ARENA_BYTES);
     const rx = new RxQueue({
       ...rxRing, grants, source: link, arena: rxArena, counters,
       offloads: params.offloads, scatterGather: params.scatterGather, notifies: params.notifies,
+      policy: new RxPolicy(shared, params.place),
     });
+    tx.settings = rx.settings = params.settings;
     discardStale(uring, link, rxArena);
     const loop = new VifLoop({
       uring, link, tx, rx, channels: params.channels, control, credit, counters, report, now,
@@ -91,20 +100,6 @@ export function openConnection(options: ConnectionOptions): Connection {
     close();
     throw error;
   }
-}
-
-function mapRingPage(grants: ForeignGrants, name: string, ref: number, undo: (() => void)[]): RingPage {
-  let page: RingPage | undefined;
-  const handle = grants.mapOne(ref | 0, false, 0, (_, window, offset) => {
-    page = { i32: window.i32, base: offset >>> 2 };
-  });
-  if (handle < 0 || page === undefined) {
-    throw new XenError(Errno.EINVAL, `mapping ${name} ring page, gref ${ref}: grant status ${handle}`);
-  }
-  undo.push(() => {
-    grants.unmapOne(handle);
-  });
-  return page;
 }
 
 /** More than a tap queues by default (txqueuelen 1000). */

@@ -3,13 +3,16 @@
  * there are slots for all of it; how many wait and for how long is bounded (XSA-391, XSA-392).
  */
 import { Sring } from '../../shim/abi/io/ring.js';
-import { NetifExtraType, NetifGsoType, NetifRsp, NetRxFlag } from '../../shim/abi/io/netif.js';
+import { NetifRsp, NetRxFlag } from '../../shim/abi/io/netif.js';
 import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
 import type { BackRing, RingPage } from '../../shim/ring/back-ring.js';
 import type { Arena } from './arena.js';
 import { MIN_FRAME } from './headers.js';
 import type { Offloads } from './link.js';
+import type { VifLive } from './messages.js';
+import { RxExtras } from './rx-extras.js';
+import { RxPolicy } from './rx-policy.js';
 import { RxOffload } from './rx-offload.js';
 import { Counter } from './stats.js';
 import { VnetHeader } from './vnet-header.js';
@@ -56,6 +59,8 @@ export interface RxQueueOptions {
   readonly scatterGather: boolean;
   /** `feature-rx-notify`: the guest says when it has posted buffers. */
   readonly notifies: boolean;
+  /** Which frames are wanted, and by which queue. */
+  readonly policy: RxPolicy;
 }
 
 export class RxQueue {
@@ -65,6 +70,7 @@ export class RxQueue {
   stalled = false;
   /** ms on the caller's clock at which `tick` has something to do; Infinity when nothing waits. */
   wakeAt = Infinity;
+  settings: VifLive = { up: true, xdpHeadroom: 0 };
 
   readonly #ring: BackRing;
   readonly #page: RingPage;
@@ -78,6 +84,7 @@ export class RxQueue {
   readonly #drainMs: number;
   readonly #stallMs: number;
   readonly #notifies: boolean;
+  readonly #policy: RxPolicy;
 
   readonly #free = Int32Array.from({ length: BUFFERS }, (_, i) => BUFFERS - 1 - i);
   #freeCount = BUFFERS;
@@ -91,12 +98,11 @@ export class RxQueue {
   #head = 0;
   #waiting = 0;
   #queuedBytes = 0;
-  /** Per buffer: bytes of the frame, slots it takes, flags of its first slot, GSO, when it came. */
+  /** Per buffer: bytes of the frame, slots it takes, flags of its first slot, extras, when it came. */
   readonly #length = new Int32Array(BUFFERS);
   readonly #needs = new Int32Array(BUFFERS);
   readonly #flags = new Int32Array(BUFFERS);
-  readonly #gsoType = new Int32Array(BUFFERS);
-  readonly #gsoSize = new Int32Array(BUFFERS);
+  readonly #extras = new RxExtras(BUFFERS);
   readonly #arrived = new Float64Array(BUFFERS);
   /** Slots the oldest frame lacks buffers for, and since when; 0 while the guest keeps up. */
   #lacking = 0;
@@ -112,6 +118,7 @@ export class RxQueue {
     this.#offload = new RxOffload(options.arena, options.offloads);
     this.#scatterGather = options.scatterGather;
     this.#notifies = options.notifies;
+    this.#policy = options.policy;
     this.#drainMs = options.notifies ? DRAIN_MS : DRAIN_NO_NOTIFY_MS;
     this.#stallMs = options.notifies ? STALL_MS : Infinity;
   }
@@ -169,9 +176,28 @@ export class RxQueue {
       return;
     }
     if (this.#reading === 0) this.#batch = Math.min(this.#batch * 2, MAX_BATCH);
-    if (!this.#accept(buffer, result - VnetHeader.SIZE)) {
-      this.#counters[Counter.rxDropUnfit]!++;
+    this.#enqueue(buffer, result - VnetHeader.SIZE, now, true);
+  }
+
+  /** Takes a frame another queue has read, with its virtio-net header; false when there is no room for it now. */
+  inject(bytes: Uint8Array, at: number, length: number, now: number): boolean {
+    if (this.#freeCount === 0 || this.#queuedBytes + BUFFER_BYTES > MAX_QUEUED_BYTES) return false;
+    const buffer = this.#free[--this.#freeCount]!;
+    this.#arena.u8.set(bytes.subarray(at, at + length), buffer * BUFFER_BYTES);
+    this.#enqueue(buffer, length - VnetHeader.SIZE, now, false);
+    return true;
+  }
+
+  /** @param steer whether the frame may still go to another queue */
+  #enqueue(buffer: number, length: number, now: number, steer: boolean): void {
+    const { settings } = this;
+    const refused = settings.up
+      ? this.#policy.judge(this.#arena.u8, buffer * BUFFER_BYTES, length, steer)
+      : Counter.rxDropDown;
+    if (refused >= 0 || !this.#accept(buffer, length)) {
       this.#free[this.#freeCount++] = buffer;
+      // A frame that another queue has taken counts there.
+      if (refused !== RxPolicy.GIVEN) this.#counters[refused >= 0 ? refused : Counter.rxDropUnfit]!++;
       return;
     }
     this.#arrived[buffer] = now;
@@ -181,6 +207,7 @@ export class RxQueue {
 
   /** Moves frames into posted buffers, oldest first. Returns how many. */
   deliver(now: number): number {
+    this.#policy.handover?.take(this, now);
     if (this.disabled || this.#waiting === 0) return 0;
     const ring = this.#ring;
     let posted = ring.available();
@@ -216,6 +243,7 @@ export class RxQueue {
   /** Asks for an event when the oldest frame's buffers are posted. False when they are already. */
   armEvent(): boolean {
     if (this.disabled) return true;
+    if (this.#policy.handover?.waiting === true && this.#freeCount > 0) return false;
     if (!this.stalled && this.#waiting === 0) return true;
     const wanted = Math.max(1, this.#lacking);
     const { i32, base } = this.#page;
@@ -257,43 +285,43 @@ export class RxQueue {
   #accept(buffer: number, length: number): boolean {
     const offload = this.#offload;
     if (length < MIN_FRAME || !offload.accept(buffer * BUFFER_BYTES, length)) return false;
-    const slots = Math.ceil(length / PAGE_SIZE);
+    const { xdpHeadroom } = this.settings;
+    const slots = Math.ceil((xdpHeadroom + length) / PAGE_SIZE);
     if (slots > 1 && !this.#scatterGather) return false;
     this.#length[buffer] = length;
     this.#flags[buffer] = offload.flags;
-    this.#gsoType[buffer] = offload.gsoType;
-    this.#gsoSize[buffer] = offload.gsoSize;
-    this.#needs[buffer] = slots + (offload.gsoType === NetifGsoType.NONE ? 0 : 1);
+    this.#needs[buffer] = slots + this.#extras.note(buffer, offload, this.#policy.flow, xdpHeadroom);
     return true;
   }
 
   #copyOut(buffer: number): void {
     const ring = this.#ring;
     const slot = this.#slot;
+    const extras = this.#extras;
     const { u8 } = this.#arena;
     const length = this.#length[buffer]!;
-    const gsoType = this.#gsoType[buffer]!;
     const frame = buffer * BUFFER_BYTES + VnetHeader.SIZE;
+    const extraCount = extras.count[buffer]!;
+    let offset = extras.headroom[buffer]!;
+    let flags = this.#flags[buffer]! | (extraCount > 0 ? NetRxFlag.extra_info : 0);
     let failed = false;
-    for (let done = 0; done < length; done += PAGE_SIZE) {
-      const part = Math.min(PAGE_SIZE, length - done);
+    for (let done = 0; done < length; ) {
+      const part = Math.min(PAGE_SIZE - offset, length - done);
       // The response lies over the request: read first, each word once.
       ring.copyRequest(0, 2, slot, 0);
       ring.consume();
       const id = slot[0]! & 0xffff;
-      const ok = this.#grants.copyTo(slot[1]!, 0, u8, frame + done, part) === 0;
-      let flags = done + part < length ? NetRxFlag.more_data : 0;
-      if (done === 0) flags |= this.#flags[buffer]! | (gsoType === NetifGsoType.NONE ? 0 : NetRxFlag.extra_info);
-      ring.setResponseWord(0, id);
+      const ok = this.#grants.copyTo(slot[1]!, offset, u8, frame + done, part) === 0;
+      const first = done === 0;
+      done += part;
+      if (done < length) flags |= NetRxFlag.more_data;
+      ring.setResponseWord(0, id | (offset << 16));
       ring.setResponseWord(1, flags | ((ok ? part : NetifRsp.ERROR) << 16));
       ring.pushResponse();
       if (!ok) failed = true;
-      if (done === 0 && gsoType !== NetifGsoType.NONE) {
-        ring.consume();
-        ring.setResponseWord(0, NetifExtraType.GSO | (this.#gsoSize[buffer]! << 16));
-        ring.setResponseWord(1, gsoType);
-        ring.pushResponse();
-      }
+      if (first && extraCount > 0) extras.push(ring, buffer);
+      offset = 0;
+      flags = 0;
     }
     this.#counters[Counter.rxSlots]! += this.#needs[buffer]!;
     if (failed) {

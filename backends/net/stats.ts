@@ -12,6 +12,8 @@ const NAMES = [
   'txDropHeaders',
   /** The link did not take the frame. */
   'txDropLink',
+  /** Frames while the operator had the link down. */
+  'txDropDown',
   'txCreditWaits',
   'rxPackets',
   'rxBytes',
@@ -22,6 +24,11 @@ const NAMES = [
   'rxDropUnfit',
   /** Frames with a slot whose grant could not be written. */
   'rxDropGrant',
+  /** Frames to multicast groups the frontend does not want. */
+  'rxDropFiltered',
+  /** Frames for a queue whose inbox was full. */
+  'rxDropHandover',
+  'rxDropDown',
   'rxStalls',
   'linkErrors',
   'spuriousEvents',
@@ -39,4 +46,9 @@ export const COUNTER_BYTES = NAMES.length * 8;
 
 export function readStats(counters: Float64Array): QueueStats {
   return Object.fromEntries(NAMES.map((name, i) => [name, counters[i]!])) as QueueStats;
+}
+
+/** Sums over all queues of a vif. */
+export function sumStats(queues: readonly QueueStats[]): QueueStats {
+  return Object.fromEntries(NAMES.map((name) => [name, queues.reduce((sum, queue) => sum + queue[name], 0)])) as QueueStats;
 }

@@ -65,27 +65,45 @@ function refusal(name: string, existed: boolean, errno: number): OperatorError {
   return new OperatorError('TAP_OPEN', `tap=${name}: the kernel refuses it (errno ${errno})`, 'see the kernel log', 3);
 }
 
-/** Attaches to the interface; a multi-queue tap of the operator's only takes a multi-queue attach. */
-function attach(fd: number, name: string, existed: boolean): number {
-  const flags = tun.Iff.TAP | tun.Iff.NO_PI | tun.Iff.VNET_HDR;
-  const error = tun.setInterface(fd, name, flags);
-  return error === -Linux.EINVAL && existed ? tun.setInterface(fd, name, flags | tun.Iff.MULTI_QUEUE) : error;
+const FLAGS = tun.Iff.TAP | tun.Iff.NO_PI | tun.Iff.VNET_HDR;
+
+/** Attaches to the interface, and says whether it takes several queues: one that exists has made up its mind on that. */
+function attach(fd: number, name: string, existed: boolean, queues: number): { error: number; multiQueue: boolean } {
+  const wanted = queues > 1;
+  for (const multiQueue of existed ? [wanted, !wanted] : [wanted]) {
+    const error = tun.setInterface(fd, name, FLAGS | (multiQueue ? tun.Iff.MULTI_QUEUE : 0));
+    if (error !== -Linux.EINVAL) return { error, multiQueue };
+  }
+  return { error: -Linux.EINVAL, multiQueue: false };
+}
+
+/** One more descriptor of a multi-queue tap. @throws OperatorError */
+function openQueue(name: string): number {
+  const fd = openDevice(name);
+  let error = tun.setInterface(fd, name, FLAGS | tun.Iff.MULTI_QUEUE);
+  if (error === 0) error = tun.setVnetHeaderSize(fd, VnetHeader.SIZE);
+  if (error === 0) return fd;
+  closeSync(fd);
+  throw refusal(name, true, -error);
 }
 
 export interface TapLink extends Link {
+  readonly name: string;
   /** False when the interface was there before and will stay. */
   readonly created: boolean;
 }
 
 /**
  * Opens a tap by name.
+ * @param queues that a frontend may use at most; one that exists as a single-queue tap stays so
  * @throws OperatorError TAP_NAME, TUN_MISSING, TAP_PERMISSION, TAP_BUSY, TAP_KIND, TAP_OPEN
  */
-export function openTap(name: string): TapLink {
+export function openTap(name: string, queues = 1): TapLink {
   checkName(name);
   const fd = openDevice(name);
   const created = !tun.interfaceExists(name);
-  let error = attach(fd, name, !created);
+  const { multiQueue, ...attached } = attach(fd, name, !created, queues);
+  let { error } = attached;
   if (error === 0) error = tun.setVnetHeaderSize(fd, VnetHeader.SIZE);
   // An adopted interface is configured as its owner wants it; only ours would never come up by itself.
   if (error === 0 && created) error = tun.bringUp(name);
@@ -94,10 +112,23 @@ export function openTap(name: string): TapLink {
     throw refusal(name, !created, -error);
   }
   let open = true;
+  const fds = [fd];
+  const ownMtu = created ? tun.getMtu(name) : 0;
   return {
     description: `tap=${name}`,
+    name,
     fd,
     created,
+    maxQueues: multiQueue ? queues : 1,
+    queues(count: number) {
+      while (fds.length < count) fds.push(openQueue(name));
+      for (const extra of fds.splice(count)) closeSync(extra);
+      return fds;
+    },
+    setMtu(bytes: number | undefined) {
+      // An adopted interface has the MTU its owner gave it.
+      if (open && created) tun.setMtu(name, bytes ?? ownMtu);
+    },
     setOffloads(offloads: Offloads) {
       const csum = offloads.csum4 || offloads.csum6;
       // The kernel knows one switch for both checksums, and no segmentation without it.
@@ -116,7 +147,7 @@ export function openTap(name: string): TapLink {
       open = false;
       tun.setOffload(fd, 0);
       if (!created) tun.setCarrier(fd, true);
-      closeSync(fd);
+      for (const each of fds) closeSync(each);
     },
   };
 }

@@ -39,11 +39,17 @@ const TUNGETFEATURES = 0x800454cf;
 
 const SIOCGIFFLAGS = 0x8913;
 const SIOCSIFFLAGS = 0x8914;
+const SIOCGIFMTU = 0x8921;
+const SIOCSIFMTU = 0x8922;
+const SIOCSIFHWADDR = 0x8924;
 const SIOCGIFINDEX = 0x8933;
+const SIOCBRADDIF = 0x89a2;
 
 export const Iff = Object.freeze({ TAP: 0x0002, NO_PI: 0x1000, VNET_HDR: 0x4000, MULTI_QUEUE: 0x0100 });
 export const TunOffload = Object.freeze({ CSUM: 1, TSO4: 2, TSO6: 4 });
 const IFF_UP = 1;
+const IFF_NOARP = 0x80;
+const ARPHRD_ETHER = 1;
 
 const AF_INET = 2;
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
@@ -104,11 +110,57 @@ export function interfaceExists(name: string): boolean {
 
 /** Brings an interface up, as `ip link set NAME up`. 0 or a negative errno. */
 export function bringUp(name: string): number {
-  return withSocket((fd) => {
-    const request = ifreq(name);
+  return addFlags(name, IFF_UP);
+}
+
+/** Leaves address resolution to whoever has addresses: a bridge's port has none. 0 or a negative errno. */
+export function disableArp(name: string): number {
+  return addFlags(name, IFF_NOARP);
+}
+
+function addFlags(name: string, flags: number): number {
+  return withInterface(name, (fd, request) => {
     const error = ioctl(fd, SIOCGIFFLAGS, request);
     if (error < 0) return error;
-    request.writeUInt16LE(request.readUInt16LE(IFR_UNION) | IFF_UP, IFR_UNION);
+    request.writeUInt16LE(request.readUInt16LE(IFR_UNION) | flags, IFR_UNION);
     return ioctl(fd, SIOCSIFFLAGS, request);
   });
 }
+
+/** Longest payload of a frame, or a negative errno. */
+export function getMtu(name: string): number {
+  return withInterface(name, (fd, request) => {
+    const error = ioctl(fd, SIOCGIFMTU, request);
+    return error < 0 ? error : request.readInt32LE(IFR_UNION);
+  });
+}
+
+export function setMtu(name: string, bytes: number): number {
+  return withInterface(name, (fd, request) => {
+    request.writeInt32LE(bytes, IFR_UNION);
+    return ioctl(fd, SIOCSIFMTU, request);
+  });
+}
+
+/** @param address six bytes */
+export function setAddress(name: string, address: Uint8Array): number {
+  return withInterface(name, (fd, request) => {
+    request.writeUInt16LE(ARPHRD_ETHER, IFR_UNION);
+    request.set(address, IFR_UNION + 2);
+    return ioctl(fd, SIOCSIFHWADDR, request);
+  });
+}
+
+/** Makes an interface a port of a bridge. 0 or a negative errno: EPERM, ENODEV, EOPNOTSUPP when `bridge` is none. */
+export function addToBridge(bridge: string, name: string): number {
+  return withInterface(name, (fd, member) => {
+    const error = ioctl(fd, SIOCGIFINDEX, member);
+    if (error < 0) return error;
+    const request = ifreq(bridge);
+    member.copy(request, IFR_UNION, IFR_UNION, IFR_UNION + 4);
+    return ioctl(fd, SIOCBRADDIF, request);
+  });
+}
+
+const withInterface = (name: string, body: (fd: number, request: Buffer) => number): number =>
+  withSocket((fd) => body(fd, ifreq(name)));

@@ -12,6 +12,8 @@ import { copyBytes, putIovec } from './arena.js';
 import type { Arena } from './arena.js';
 import type { Credit } from './credit.js';
 import { HEADER_COPY } from './headers.js';
+import type { VifLive } from './messages.js';
+import type { MulticastFilter } from './multicast.js';
 import { Counter } from './stats.js';
 import { TxOffload } from './tx-offload.js';
 import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, TxPackets } from './tx-packets.js';
@@ -40,6 +42,7 @@ export interface TxQueueOptions {
   readonly arena: Arena;
   readonly counters: Float64Array;
   readonly credit: Credit;
+  readonly multicast: MulticastFilter;
 }
 
 export class TxQueue {
@@ -49,6 +52,7 @@ export class TxQueue {
   errno = 0;
   /** ms on the caller's clock at which a packet that waits for credit may go; Infinity when none waits. */
   wakeAt = Infinity;
+  settings: VifLive = { up: true, xdpHeadroom: 0 };
 
   readonly #ring: BackRing;
   readonly #grants: ForeignGrants;
@@ -56,6 +60,7 @@ export class TxQueue {
   readonly #arena: Arena;
   readonly #counters: Float64Array;
   readonly #credit: Credit;
+  readonly #multicast: MulticastFilter;
   readonly #packets = new TxPackets(TAGS);
   readonly #parser: TxParser;
   readonly #offload: TxOffload;
@@ -74,13 +79,14 @@ export class TxQueue {
     this.#offsets[context] = offset;
   };
 
-  constructor({ ring, grants, sink, arena, counters, credit }: TxQueueOptions) {
+  constructor({ ring, grants, sink, arena, counters, credit, multicast }: TxQueueOptions) {
     this.#ring = ring;
     this.#grants = grants;
     this.#sink = sink;
     this.#arena = arena;
     this.#counters = counters;
     this.#credit = credit;
+    this.#multicast = multicast;
     this.#parser = new TxParser(ring, this.#packets);
     this.#offload = new TxOffload(arena);
   }
@@ -191,8 +197,14 @@ export class TxQueue {
       this.#answerUnsent(tag, NetifRsp.ERROR);
       return false;
     }
-    // Multicast filters are not offered: an ADD is refused, and a DEL of what is not there succeeds (spec C3).
-    this.#answerUnsent(tag, this.#parser.multicast === NetifExtraType.MCAST_ADD ? NetifRsp.ERROR : NetifRsp.OKAY);
+    this.#answerUnsent(tag, this.#changeMulticast() ? NetifRsp.OKAY : NetifRsp.ERROR);
+    return true;
+  }
+
+  #changeMulticast(): boolean {
+    const { multicast, multicastAddress } = this.#parser;
+    if (multicast === NetifExtraType.MCAST_ADD) return this.#multicast.add(multicastAddress);
+    this.#multicast.remove(multicastAddress);
     return true;
   }
 
@@ -278,6 +290,11 @@ export class TxQueue {
     if (!this.#offload.write(packets, tag, at, copied)) {
       // The wire would have lost it; its grants were in order, so the answer is OKAY.
       this.#counters[Counter.txDropHeaders]!++;
+      this.#done[this.#doneCount++] = tag;
+      return;
+    }
+    if (!this.settings.up) {
+      this.#counters[Counter.txDropDown]!++;
       this.#done[this.#doneCount++] = tag;
       return;
     }

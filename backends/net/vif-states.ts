@@ -10,6 +10,8 @@ import type { Transition } from '../../shim/xenbus/transition.js';
 export type VifEffect =
   /** Read the frontend's keys, attach rings and event channels, start to move packets. */
   | 'connect'
+  /** Read again what a frontend may change while it is connected. */
+  | 'reconfigure'
   /** Stop, answer what is in flight, give back rings, grants and event channels. Harmless when not connected. */
   | 'disconnect';
 
@@ -19,7 +21,9 @@ const INIT_WAIT: Hop = { state: S.InitWait, effects: [] };
 const CONNECT: Hop = { state: S.Connected, effects: ['connect'] };
 const CLOSING: Hop = { state: S.Closing, effects: ['disconnect'] };
 const CLOSED: Hop = { state: S.Closed, effects: ['disconnect'] };
-const RECONFIGURED: Hop = { state: S.Reconfigured, effects: [] };
+const RECONFIGURED: Hop = { state: S.Reconfigured, effects: ['reconfigure'] };
+/** The frontend has seen the answer to its Reconfiguring; rings and channels are as they were. */
+const RESUMED: Hop = { state: S.Connected, effects: [] };
 
 /** One hop from `backend` towards InitWait. */
 function towardsInitWait(backend: XenbusState): Hop | undefined {
@@ -29,8 +33,8 @@ function towardsInitWait(backend: XenbusState): Hop | undefined {
 }
 
 function towardsConnected(backend: XenbusState): Hop | undefined {
-  // Reconfigured is Connected that has answered a Reconfiguring; rings and channels are as they were.
-  if (backend === S.Connected || backend === S.Reconfigured) return undefined;
+  if (backend === S.Connected) return undefined;
+  if (backend === S.Reconfigured) return RESUMED;
   return backend === S.InitWait ? CONNECT : towardsInitWait(backend);
 }
 

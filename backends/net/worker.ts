@@ -1,4 +1,4 @@
-/** The thread of a vif: maps the guest, serves one connection at a time. */
+/** The thread of one queue of a vif: maps the guest, serves one connection at a time. */
 import { attachGuest } from '../../shim/memory/attach.js';
 import { serveWorker } from '../worker-host.js';
 import { openConnection } from './connection.js';
@@ -8,6 +8,9 @@ import type { VifEvent, VifRequest, VifWorkerSettings } from './messages.js';
 serveWorker<VifWorkerSettings>((settings, control, emit) => {
   const guest = attachGuest(settings.guest);
   const counters = new Float64Array(settings.counters);
+  // A clock that all threads agree on: each thread's performance.now() begins when it does.
+  const origin = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+  const now = (): number => origin + performance.now();
   const tell = (event: VifEvent): void => {
     emit(event);
   };
@@ -32,7 +35,7 @@ serveWorker<VifWorkerSettings>((settings, control, emit) => {
         case 'connect':
           disconnect();
           connection = openConnection({
-            grants: guest.grants, counters, linkFd: settings.linkFd, control, report: tell, params: request.connect,
+            grants: guest.grants, counters, memory: settings.memory, control, report: tell, params: request.connect, now,
           });
           break;
         case 'disconnect':
@@ -40,6 +43,12 @@ serveWorker<VifWorkerSettings>((settings, control, emit) => {
           break;
         case 'rate':
           connection?.loop.setRate(request.rate);
+          break;
+        case 'live':
+          if (connection !== undefined) connection.tx.settings = connection.rx.settings = request.settings;
+          break;
+        case 'disable':
+          if (connection !== undefined) connection.tx.disabled = true;
           break;
         case 'remap':
           guest.remap(request.ram);

@@ -100,3 +100,47 @@ export const NetifGsoType = constants(header, { NONE: 0, TCPV4: 1, TCPV6: 2 }, '
 
 /** Status of a response. */
 export const NetifRsp = constants(header, { DROPPED: -2, ERROR: -1, OKAY: 0, NULL: 1 }, 'NETIF_RSP_');
+
+/** Slots of a one-page control ring. */
+export const NETIF_CTRL_RING_SIZE = 128;
+
+/** Types of a control request. */
+export const NetifCtrlType = constants(
+  header,
+  {
+    INVALID: 0,
+    GET_HASH_FLAGS: 1,
+    SET_HASH_FLAGS: 2,
+    SET_HASH_KEY: 3,
+    GET_HASH_MAPPING_SIZE: 4,
+    SET_HASH_MAPPING_SIZE: 5,
+    SET_HASH_MAPPING: 6,
+    SET_HASH_ALGORITHM: 7,
+    GET_GREF_MAPPING_SIZE: 8,
+    ADD_GREF_MAPPING: 9,
+    DEL_GREF_MAPPING: 10,
+  },
+  'XEN_NETIF_CTRL_TYPE_',
+);
+
+export const NetifCtrlStatus = constants(
+  header,
+  { SUCCESS: 0, NOT_SUPPORTED: 1, INVALID_PARAMETER: 2, BUFFER_OVERFLOW: 3 },
+  'XEN_NETIF_CTRL_STATUS_',
+);
+
+export const NetifHashAlgorithm = constants(header, { NONE: 0, TOEPLITZ: 1 }, 'XEN_NETIF_CTRL_HASH_ALGORITHM_');
+
+/** What a hash covers, as bits of the flags. */
+export const NetifHashType = constants(
+  header,
+  { IPV4: 1, IPV4_TCP: 2, IPV6: 4, IPV6_TCP: 8 },
+  'XEN_NETIF_CTRL_HASH_TYPE_',
+);
+
+/** The same as numbers of a bit, as an extra slot names them. */
+export const NetifHashTypeBit = constants(
+  header,
+  { IPV4: 0, IPV4_TCP: 1, IPV6: 2, IPV6_TCP: 3 },
+  '_XEN_NETIF_CTRL_HASH_TYPE_',
+);

@@ -26,6 +26,11 @@ export const TX_BUFFERS = 200;
 export const RX_BUFFER_REF = 224;
 const RX_BUFFER_GFN = 256;
 export const RX_BUFFERS = 256;
+/** Rings of queue n > 0: grefs QUEUE_REF + 2n and the next, on frames 2n + 3 and the next. */
+const QUEUE_REF = 480;
+export const CTRL_REF = 500;
+const CTRL_GFN = 3;
+export const MAX_QUEUES = 4;
 
 const PERMIT = 1;
 export const READONLY = 4;
@@ -97,63 +102,43 @@ class FrontRing {
   }
 }
 
-export class FakeNetfront {
-  readonly handles: GuestHandles;
-  readonly guest: AttachedGuest;
+/** Where a queue keeps its rings and buffers. */
+interface QueueParts {
   readonly ram: Uint8Array;
+  readonly txGfn: number;
+  readonly rxGfn: number;
+  /** First of its transmit buffers and how many; the same for receive buffers. */
+  readonly txBuffers: readonly [number, number];
+  readonly rxBuffers: readonly [number, number];
+}
+
+const pageOf = (ram: Uint8Array, gfn: number): DataView => new DataView(ram.buffer, gfn * PAGE_SIZE, PAGE_SIZE);
+
+/** One transmit and one receive ring. */
+export class FrontQueue {
   tx: FrontRing;
   rx: FrontRing;
-  readonly kickFd = native.eventfd();
-  readonly callFd = native.eventfd();
-  readonly #entries: DataView;
+  /** EVTCHNOP_send, for either ring. */
+  kick: () => void;
+  readonly ram: Uint8Array;
+  readonly #parts: QueueParts;
   #nextTxBuffer = 0;
   #nextId = 0;
 
-  constructor() {
-    this.handles = {
-      ram: [{ fd: native.memfd('netfront-ram', RAM_PAGES * PAGE_SIZE), offset: 0, gfn: 0, pages: RAM_PAGES }],
-      own: { fd: native.memfd('netfront-own', OWN_PAGES * PAGE_SIZE), pages: OWN_PAGES },
-      grants: createGrantState({ maxFrames: 4, maxMaptrackFrames: 16, ownPages: OWN_PAGES, firstOwnPage: FIRST_OWN_PAGE }),
-      domid: DOMID,
-    };
-    this.guest = attachGuest(this.handles);
-    const window = this.guest.memory.window(0)!;
-    this.ram = window.u8;
-    this.#entries = new DataView(this.guest.own.view.buffer, FIRST_OWN_PAGE * PAGE_SIZE, PAGE_SIZE);
-    this.tx = new FrontRing(this.page(TX_GFN), 12);
-    this.rx = new FrontRing(this.page(RX_GFN), 8);
-    this.grant(TX_REF, TX_GFN);
-    this.grant(RX_REF, RX_GFN);
-    for (let i = 0; i < TX_BUFFERS; i++) this.grant(TX_BUFFER_REF + i, TX_BUFFER_GFN + i, READONLY);
-    for (let i = 0; i < RX_BUFFERS; i++) this.grant(RX_BUFFER_REF + i, RX_BUFFER_GFN + i);
+  constructor(parts: QueueParts, kick: () => void) {
+    this.#parts = parts;
+    this.ram = parts.ram;
+    this.kick = kick;
+    this.tx = new FrontRing(pageOf(parts.ram, parts.txGfn), 12);
+    this.rx = new FrontRing(pageOf(parts.ram, parts.rxGfn), 8);
   }
 
-  page(gfn: number): DataView {
-    return new DataView(this.ram.buffer, gfn * PAGE_SIZE, PAGE_SIZE);
-  }
-
-  /** Writes a grant entry as a guest does; `flags` are added to GTF_permit_access. */
-  grant(ref: number, gfn: number, flags = 0): void {
-    this.#entries.setUint32(ref * 8 + 4, gfn, true);
-    this.#entries.setUint16(ref * 8 + 2, 0, true);
-    this.#entries.setUint16(ref * 8, PERMIT | flags, true);
-  }
-
-  revoke(ref: number): void {
-    this.#entries.setUint16(ref * 8, 0, true);
-  }
-
-  /** Grants the backend has not let go of, the ring pages left out. */
-  inUse(): number[] {
-    const refs: number[] = [];
-    for (let ref = TX_BUFFER_REF; ref < RX_BUFFER_REF + RX_BUFFERS; ref++) {
-      if ((this.#entries.getUint16(ref * 8, true) & IN_USE) !== 0) refs.push(ref);
-    }
-    return refs;
-  }
-
-  ringsInUse(): boolean {
-    return [TX_REF, RX_REF].some((ref) => (this.#entries.getUint16(ref * 8, true) & IN_USE) !== 0);
+  /** Begins anew with empty rings, as a driver does after a close. */
+  reset(): void {
+    const { ram, txGfn, rxGfn } = this.#parts;
+    for (const gfn of [txGfn, rxGfn]) new Uint8Array(ram.buffer, gfn * PAGE_SIZE, PAGE_SIZE).fill(0);
+    this.tx = new FrontRing(pageOf(ram, txGfn), 12);
+    this.rx = new FrontRing(pageOf(ram, rxGfn), 8);
   }
 
   /** The bytes of a transmit buffer's page. */
@@ -193,18 +178,6 @@ export class FakeNetfront {
     if (this.tx.push() || always) this.kick();
   }
 
-  /** EVTCHNOP_send, for either ring. */
-  kick = (): void => {
-    native.eventfdSignal(this.kickFd);
-  };
-
-  /** Begins anew with empty rings, as a driver does after a close. */
-  reset(): void {
-    for (const gfn of [TX_GFN, RX_GFN]) new Uint8Array(this.ram.buffer, gfn * PAGE_SIZE, PAGE_SIZE).fill(0);
-    this.tx = new FrontRing(this.page(TX_GFN), 12);
-    this.rx = new FrontRing(this.page(RX_GFN), 8);
-  }
-
   /**
    * Sends a frame cut into pieces of the given sizes, one slot each, as a well-behaved frontend does. Sizes need not
    * add up: what is left is the last slot's. Returns the ids of its data slots.
@@ -214,7 +187,8 @@ export class FakeNetfront {
     const ids: number[] = [];
     let done = 0;
     sizes.forEach((size, i) => {
-      const buffer = this.#nextTxBuffer++ % TX_BUFFERS;
+      const [firstBuffer, buffers] = this.#parts.txBuffers;
+      const buffer = firstBuffer + (this.#nextTxBuffer++ % buffers);
       const offset = Math.min(64, PAGE_SIZE - size);
       this.txBuffer(buffer).set(frame.subarray(done, done + size), offset);
       done += size;
@@ -247,12 +221,13 @@ export class FakeNetfront {
     return found;
   }
 
-  /** Posts receive buffers; request n uses id n mod 256 and the buffer of that number, unless told otherwise. */
+  /** Posts receive buffers; request n uses the queue's n-th buffer, round and round, and its number as the id, unless told otherwise. */
   postRx(count: number, gref?: number): void {
     for (let i = 0; i < count; i++) {
       const index = this.rx.prod++;
       const at = this.rx.slot(index);
-      const buffer = index & (RX_BUFFERS - 1);
+      const [firstBuffer, buffers] = this.#parts.rxBuffers;
+      const buffer = firstBuffer + (index % buffers);
       this.rx.view.setUint16(at, buffer, true);
       this.rx.view.setUint16(at + 2, 0, true);
       this.rx.view.setUint32(at + 4, gref ?? RX_BUFFER_REF + buffer, true);
@@ -274,6 +249,88 @@ export class FakeNetfront {
       });
     }
     return found;
+  }
+}
+
+/** Grants of the transmit and the receive ring of a queue. */
+export const queueRefs = (queue: number): [number, number] =>
+  queue === 0 ? [TX_REF, RX_REF] : [QUEUE_REF + 2 * queue, QUEUE_REF + 2 * queue + 1];
+
+export class FakeNetfront extends FrontQueue {
+  readonly handles: GuestHandles;
+  readonly guest: AttachedGuest;
+  /** All queues, this one the first. */
+  readonly queues: readonly FrontQueue[];
+  readonly kickFd: number;
+  readonly callFd = native.eventfd();
+  readonly #entries: DataView;
+
+  /** @param count queues, which share the buffers evenly */
+  constructor(count = 1) {
+    const handles: GuestHandles = {
+      ram: [{ fd: native.memfd('netfront-ram', RAM_PAGES * PAGE_SIZE), offset: 0, gfn: 0, pages: RAM_PAGES }],
+      own: { fd: native.memfd('netfront-own', OWN_PAGES * PAGE_SIZE), pages: OWN_PAGES },
+      grants: createGrantState({ maxFrames: 4, maxMaptrackFrames: 16, ownPages: OWN_PAGES, firstOwnPage: FIRST_OWN_PAGE }),
+      domid: DOMID,
+    };
+    const guest = attachGuest(handles);
+    const ram = guest.memory.window(0)!.u8;
+    const kickFd = native.eventfd();
+    const share = (all: number, i: number): [number, number] => [Math.floor(all / count) * i, Math.floor(all / count)];
+    const parts = (i: number): QueueParts => ({
+      ram, txGfn: i === 0 ? TX_GFN : 2 * i + 3, rxGfn: i === 0 ? RX_GFN : 2 * i + 4,
+      txBuffers: share(TX_BUFFERS, i), rxBuffers: share(RX_BUFFERS, i),
+    });
+    const kick = (): void => {
+      native.eventfdSignal(kickFd);
+    };
+    super(parts(0), kick);
+    this.handles = handles;
+    this.guest = guest;
+    this.kickFd = kickFd;
+    this.queues = [this, ...Array.from({ length: count - 1 }, (_, i) => new FrontQueue(parts(i + 1), kick))];
+    this.#entries = new DataView(this.guest.own.view.buffer, FIRST_OWN_PAGE * PAGE_SIZE, PAGE_SIZE);
+    for (let i = 0; i < count; i++) {
+      const [tx, rx] = queueRefs(i);
+      this.grant(tx, parts(i).txGfn);
+      this.grant(rx, parts(i).rxGfn);
+    }
+    this.grant(CTRL_REF, CTRL_GFN);
+    for (let i = 0; i < TX_BUFFERS; i++) this.grant(TX_BUFFER_REF + i, TX_BUFFER_GFN + i, READONLY);
+    for (let i = 0; i < RX_BUFFERS; i++) this.grant(RX_BUFFER_REF + i, RX_BUFFER_GFN + i);
+  }
+
+  page(gfn: number): DataView {
+    return pageOf(this.ram, gfn);
+  }
+
+  /** The control ring's page. */
+  get control(): DataView {
+    return this.page(CTRL_GFN);
+  }
+
+  /** Writes a grant entry as a guest does; `flags` are added to GTF_permit_access. */
+  grant(ref: number, gfn: number, flags = 0): void {
+    this.#entries.setUint32(ref * 8 + 4, gfn, true);
+    this.#entries.setUint16(ref * 8 + 2, 0, true);
+    this.#entries.setUint16(ref * 8, PERMIT | flags, true);
+  }
+
+  revoke(ref: number): void {
+    this.#entries.setUint16(ref * 8, 0, true);
+  }
+
+  /** Grants the backend has not let go of, the ring pages left out. */
+  inUse(): number[] {
+    const refs: number[] = [];
+    for (let ref = TX_BUFFER_REF; ref < RX_BUFFER_REF + RX_BUFFERS; ref++) {
+      if ((this.#entries.getUint16(ref * 8, true) & IN_USE) !== 0) refs.push(ref);
+    }
+    return refs;
+  }
+
+  ringsInUse(): boolean {
+    return this.queues.flatMap((_, i) => queueRefs(i)).some((ref) => (this.#entries.getUint16(ref * 8, true) & IN_USE) !== 0);
   }
 
   /** Events the backend has raised since the last call. */

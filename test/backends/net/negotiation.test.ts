@@ -7,7 +7,7 @@ import { XenError } from '../../../shim/observe/errors.js';
 import { BackendDevice } from '../../../shim/xenbus/backend-device.js';
 import { VifDevice } from '../../../backends/net/vif-device.js';
 import { nextVif } from '../../../backends/net/vif-states.js';
-import { readFrontend } from '../../../backends/net/features.js';
+import { MAX_XDP_HEADROOM, readFrontend, readXdpHeadroom } from '../../../backends/net/features.js';
 import { FakeStore, turns } from '../../helpers/fake-store.js';
 
 const ID = { kind: 'vif', domid: 1, id: 0 };
@@ -52,7 +52,7 @@ test('E101: whatever the sequence of frontend states, a connection is ended befo
           if (effect === 'connect') {
             if (connected) return false;
             connected = true;
-          } else {
+          } else if (effect === 'disconnect') {
             connected = false;
           }
         }
@@ -87,7 +87,7 @@ test('goals are reached over the shortest path of legal states', (t) => {
   t.deepEqual(path(S.Connected, S.Closed), [S.Closing, S.Closed]);
   t.deepEqual(path(S.Connected, S.Initialised), []);
   t.deepEqual(path(S.Connected, S.Reconfiguring), [S.Reconfigured]);
-  t.deepEqual(path(S.Reconfigured, S.Connected), []);
+  t.deepEqual(path(S.Reconfigured, S.Connected), [S.Connected]);
   t.deepEqual(path(S.Reconfigured, S.Closing), [S.Closing]);
   t.deepEqual(path(S.Closed, S.Closing), []);
 });
@@ -124,25 +124,27 @@ const MODERN = {
 };
 
 test('a modern frontend gets everything it asks for', (t) => {
-  t.deepEqual(readFrontend(frontend(MODERN)), {
+  t.deepEqual(readFrontend(frontend(MODERN), 4), {
     queues: [{ txRef: 8, rxRef: 9, txPort: 5, rxPort: 6 }],
     scatterGather: true,
     notifies: true,
     offloads: { csum4: true, csum6: true, tso4: true, tso6: true },
+    control: undefined,
   });
 });
 
 test('a frontend of the first days gets plain frames and one channel', (t) => {
-  t.deepEqual(readFrontend(frontend({ ...MODEST, 'feature-no-csum-offload': '1' })), {
+  t.deepEqual(readFrontend(frontend({ ...MODEST, 'feature-no-csum-offload': '1' }), 4), {
     queues: [{ txRef: 8, rxRef: 9, txPort: 5, rxPort: 5 }],
     scatterGather: false,
     notifies: false,
     offloads: { csum4: false, csum6: false, tso4: false, tso6: false },
+    control: undefined,
   });
 });
 
 test('segmentation is not handed on without scatter-gather or without its checksum', (t) => {
-  const offloads = (nodes: Record<string, string>) => readFrontend(frontend({ ...MODERN, ...nodes })).offloads;
+  const offloads = (nodes: Record<string, string>) => readFrontend(frontend({ ...MODERN, ...nodes }), 4).offloads;
   t.deepEqual(offloads({ 'feature-sg': '0' }), { csum4: true, csum6: true, tso4: false, tso6: false });
   t.deepEqual(offloads({ 'feature-no-csum-offload': '1' }), { csum4: false, csum6: true, tso4: false, tso6: true });
   t.deepEqual(offloads({ 'feature-ipv6-csum-offload': '0' }), { csum4: true, csum6: false, tso4: true, tso6: false });
@@ -154,7 +156,7 @@ function without(nodes: Record<string, string>, ...keys: string[]): Record<strin
 
 function errno(nodes: Record<string, string>): number | undefined {
   try {
-    readFrontend(frontend(nodes));
+    readFrontend(frontend(nodes), 4);
     return undefined;
   } catch (error) {
     return error instanceof XenError ? error.errno : -1;
@@ -169,7 +171,7 @@ test('E88: no request-rx-copy is fatal with EOPNOTSUPP', (t) => {
 test('E88: one of two split channels falls back to the single one, and neither is fatal', (t) => {
   const half = without(MODERN, 'event-channel-rx');
   t.is(errno(half), Errno.EINVAL);
-  t.deepEqual(readFrontend(frontend({ ...half, 'event-channel': '7' })).queues[0], {
+  t.deepEqual(readFrontend(frontend({ ...half, 'event-channel': '7' }), 4).queues[0], {
     txRef: 8, rxRef: 9, txPort: 7, rxPort: 7,
   });
 });
@@ -184,8 +186,41 @@ test('E52: ring references that are no numbers are fatal with EINVAL', (t) => {
 
 test('E54: 0 queues, or more than offered, are fatal with EINVAL', (t) => {
   t.is(errno({ ...MODERN, 'multi-queue-num-queues': '0' }), Errno.EINVAL);
-  t.is(errno({ ...MODERN, 'multi-queue-num-queues': '2' }), Errno.EINVAL);
+  t.is(errno({ ...MODERN, 'multi-queue-num-queues': '5' }), Errno.EINVAL);
   t.is(errno({ ...MODERN, 'multi-queue-num-queues': '1' }), undefined);
+});
+
+test('with several queues each has a directory of its own, and keys beside them do not count', (t) => {
+  const { queues } = readFrontend(
+    frontend({
+      ...MODEST,
+      'multi-queue-num-queues': '2',
+      'queue-0/tx-ring-ref': '18', 'queue-0/rx-ring-ref': '19', 'queue-0/event-channel': '15',
+      'queue-1/tx-ring-ref': '28', 'queue-1/rx-ring-ref': '29',
+      'queue-1/event-channel-tx': '25', 'queue-1/event-channel-rx': '26',
+    }),
+    4,
+  );
+  t.deepEqual(queues, [
+    { txRef: 18, rxRef: 19, txPort: 15, rxPort: 15 },
+    { txRef: 28, rxRef: 29, txPort: 25, rxPort: 26 },
+  ]);
+  t.is(errno({ ...MODERN, 'multi-queue-num-queues': '2' }), Errno.EINVAL);
+});
+
+test('a control ring needs its event channel, and a channel alone is no ring', (t) => {
+  const control = (nodes: Record<string, string>) => readFrontend(frontend({ ...MODERN, ...nodes }), 1).control;
+  t.deepEqual(control({ 'ctrl-ring-ref': '480', 'event-channel-ctrl': '9' }), { ref: 480, port: 9 });
+  t.is(control({ 'event-channel-ctrl': '9' }), undefined);
+  t.is(errno({ ...MODERN, 'ctrl-ring-ref': '480' }), Errno.EINVAL);
+});
+
+test('the headroom is what the frontend asks for, as far as a page can give it, and nonsense is none', (t) => {
+  const headroom = (text: string) => readXdpHeadroom(frontend({ 'xdp-headroom': text }));
+  t.is(headroom('256'), 256);
+  t.is(readXdpHeadroom(frontend({})), 0);
+  for (const text of ['', '-1', '0x100', '65536', '256 ']) t.is(headroom(text), 0, text);
+  for (const text of ['4096', '32767', '65535']) t.is(headroom(text), MAX_XDP_HEADROOM, text);
 });
 
 function gated(): { store: FakeStore; device: VifDevice; state: () => string | undefined } {

@@ -2,13 +2,24 @@ import test from 'ava';
 import fc from 'fast-check';
 import { Credit } from '../../../backends/net/credit.js';
 import { defaultMac, parseMac, requireMac } from '../../../backends/net/mac.js';
-import { parseRate } from '../../../backends/net/rate.js';
+import { parseRate, requireRate } from '../../../backends/net/rate.js';
 import { OperatorError } from '../../../shim/observe/errors.js';
 
 test('E83: only two decimals with a comma between them are a rate, and 0 bytes are none', (t) => {
   t.deepEqual(parseRate('1000,50000'), { bytes: 1000, usec: 50_000 });
   for (const text of ['0,0', '0,50000', 'abc', '5,6x', '5', '5,', ',6', '-5,6', '5,6,7', ' 5,6', '5,6\0', '9'.repeat(20) + ',1']) {
     t.is(parseRate(text), undefined, text);
+  }
+});
+
+test('an operator spells a rate as in xl, or as the node has it', (t) => {
+  t.is(requireRate('8Mb/s'), '50000,50000');
+  t.is(requireRate('10MB/s@20ms'), '200000,20000');
+  t.is(requireRate('1Gb/s@1s'), '125000000,1000000');
+  t.is(requireRate('300000B/s'), '15000,50000');
+  t.is(requireRate('1000,50000'), '1000,50000');
+  for (const text of ['', '0Mb/s', '10', '10Mb', 'Mb/s', '10Mb/s@5', '10Mb/s@100us', '1,1', '-1Mb/s', '1b/s']) {
+    t.is(t.throws(() => requireRate(text), { instanceOf: OperatorError }).code, 'RATE_SYNTAX', text);
   }
 });
 

@@ -5,11 +5,12 @@ import type { Connection } from '../../../backends/net/connection.js';
 import type { Offloads } from '../../../backends/net/link.js';
 import { UNLIMITED } from '../../../backends/net/rate.js';
 import type { Rate } from '../../../backends/net/rate.js';
+import { VIF_MEMORY_BYTES } from '../../../backends/net/vif-memory.js';
 import { arena } from '../../../shim/io/memory.js';
 import { IoUring, UringOp } from '../../../shim/io/uring.js';
 import { COUNTER_BYTES, readStats } from '../../../backends/net/stats.js';
 import type { QueueStats } from '../../../backends/net/stats.js';
-import type { VifReport } from '../../../backends/net/messages.js';
+import type { VifLive, VifReport } from '../../../backends/net/messages.js';
 import { FakeNetfront, RX_REF, TX_REF } from './fake-netfront.js';
 
 const VNET = 12;
@@ -23,6 +24,7 @@ export interface RigOptions {
   readonly scatterGather?: boolean;
   readonly notifies?: boolean;
   readonly rate?: Rate;
+  readonly live?: Partial<VifLive>;
   readonly front?: FakeNetfront;
 }
 
@@ -95,6 +97,8 @@ export class Rig {
   readonly reports: VifReport[] = [];
   /** The vif's clock, ms. */
   now = 1000;
+  /** What the queues of a vif share. */
+  readonly memory = new SharedArrayBuffer(VIF_MEMORY_BYTES);
   readonly #counters = new Float64Array(new SharedArrayBuffer(COUNTER_BYTES));
   readonly #fds: number[];
   readonly #ownFront: boolean;
@@ -111,10 +115,12 @@ export class Rig {
       this.connection = openConnection({
         grants: this.front.guest.grants,
         counters: this.#counters,
-        linkFd,
+        memory: this.memory,
         control: { fd: bellFd, wanted: () => false },
         report: (report) => this.reports.push(report),
         params: {
+          linkFd,
+          settings: { up: true, xdpHeadroom: 0, ...options.live },
           txRef: TX_REF,
           rxRef: RX_REF,
           channels: { txKick: kickFd, txCall: callFd, rxKick: kickFd, rxCall: callFd },

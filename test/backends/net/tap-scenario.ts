@@ -26,6 +26,7 @@ interface LinkState {
   readonly flags: readonly string[];
   readonly address: string;
   readonly operstate: string;
+  readonly mtu: number;
 }
 
 function linkState(name: string): LinkState | undefined {
@@ -323,6 +324,61 @@ async function lostLink(): Promise<Seen> {
   return { dropped, sent, txDropLink, pins };
 }
 
+/** A tap of several queues: the host spreads flows over them, and takes what comes through any. */
+async function multiQueue(): Promise<Seen> {
+  ip('link', 'set', 'lo', 'up');
+  const link = openTap('tap0', 4);
+  const lab = new VifLab({ queues: 4, link });
+  ip('addr', 'add', `${HOST_IP}/24`, 'dev', 'tap0');
+  ip('neigh', 'add', GUEST_IP, 'lladdr', GUEST_MAC, 'dev', 'tap0');
+  const attached = (): number => Number(/numqueues (\d+)/.exec(ip('-d', 'link', 'show', 'tap0'))![1]);
+  await lab.connect();
+  await inOperation('tap0');
+  const hostMac = linkState('tap0')!.address.split(':').map((byte) => Number.parseInt(byte, 16));
+  const socket = createSocket('udp4');
+  const got: string[] = [];
+  socket.on('message', (message) => got.push(message.toString('hex')));
+  await bound(socket, 0x5678);
+  // One datagram out through each queue.
+  for (const queue of lab.front.queues) {
+    const { frame } = ipFrame({ protocol: 17, payload: 64, blank: true });
+    frame.set(hostMac);
+    queue.send(frame, { flags: NetTxFlag.csum_blank | NetTxFlag.data_validated });
+  }
+  await until(() => got.length === 4);
+  // Many flows in: the host's choice.
+  for (const queue of lab.front.queues) queue.postRx(64);
+  for (let port = 1; port <= 64; port++) socket.send(Buffer.alloc(100), 5000 + port, GUEST_IP);
+  const counts = [0, 0, 0, 0];
+  await until(() => {
+    lab.front.queues.forEach((queue, i) => {
+      counts[i]! += queue.rxResponses().filter(({ status }) => status === 142).length;
+    });
+    return counts.reduce((sum, count) => sum + count) === 64;
+  }, () => counts.join());
+  const connected = attached();
+  await lab.disconnect();
+  const disconnected = attached();
+  socket.close();
+  const pins = await lab.close();
+  return { maxQueues: link.maxQueues, used: counts.filter((count) => count > 0).length, connected, disconnected, pins };
+}
+
+/** Whether an interface of the operator's takes several queues is the operator's choice. */
+function adoptedQueues(): Promise<Seen> {
+  ip('tuntap', 'add', 'single', 'mode', 'tap');
+  ip('tuntap', 'add', 'several', 'mode', 'tap', 'multi_queue');
+  const max = (name: string, queues: number): number => {
+    const link = openTap(name, queues);
+    const count = link.queues!(link.maxQueues!).length;
+    link.setMtu!(9000);
+    link.close();
+    return count;
+  };
+  const queues = [max('single', 4), max('several', 4), max('several', 1), max('fresh', 2)];
+  return Promise.resolve({ queues, mtu: linkState('several')!.mtu });
+}
+
 /** The operator's mistakes, by code. */
 function mistakes(): Promise<Seen> {
   const code = (name: string): string => {
@@ -352,6 +408,6 @@ const scenarios: Record<string, () => Promise<Seen>> = {
   udp, gsoToGuest,
   gsoFromGuest4: () => gsoFromGuest(4),
   gsoFromGuest6: () => gsoFromGuest(6),
-  plainGuest, lifetime, lostLink, mistakes,
+  multiQueue, adoptedQueues, plainGuest, lifetime, lostLink, mistakes,
 };
 console.log(JSON.stringify(await scenarios[process.argv[2]!]!()));

@@ -46,6 +46,16 @@ onTap('a TCP stream of the host arrives in unsegmented frames, byte for byte', a
   t.is(dropped, 0);
 });
 
+onTap('a tap of four queues spreads flows over them, takes frames from all, and has one queue when nobody is connected', async (t) => {
+  const { used, ...rest } = await scenario('multiQueue');
+  t.deepEqual(rest, { maxQueues: 4, connected: 4, disconnected: 1, pins: 0 });
+  t.true((used as number) >= 2, `${String(used)} queues used`);
+});
+
+onTap('an adopted tap has as many queues as its owner made it for, and keeps its MTU', async (t) => {
+  t.deepEqual(await scenario('adoptedQueues'), { queues: [1, 4, 1, 2], mtu: 1500 });
+});
+
 onTap('a frontend without offloads gets finished checksums', async (t) => {
   t.deepEqual(await scenario('plainGuest'), { flags: 0, sum: 0xffff });
 });

@@ -6,12 +6,13 @@ import type { NetBackend, NetBackendOptions } from '../../../backends/net/driver
 import type { Link, Offloads } from '../../../backends/net/link.js';
 import { native } from '../../../kvm/native.js';
 import type { Log } from '../../../shim/observe/log.js';
+import { PAGE_SIZE } from '../../../shim/memory/guest-memory.js';
 import { XenbusState } from '../../../shim/abi/io/xenbus.js';
 import { backendPath, errorPath, frontendPath } from '../../../shim/xenbus/paths.js';
 import { localClient } from '../../../shim/xenstore/local-client.js';
 import { Store } from '../../../shim/xenstore/store.js';
 import { FakePorts } from '../../helpers/fake-frontend-ports.js';
-import { DOMID, FakeNetfront, RX_REF, TX_REF } from './fake-netfront.js';
+import { CTRL_REF, DOMID, FakeNetfront, queueRefs } from './fake-netfront.js';
 import { WireEnd } from './rig.js';
 
 const ID = { kind: 'vif', domid: DOMID, id: 0 };
@@ -20,15 +21,34 @@ const ID = { kind: 'vif', domid: DOMID, id: 0 };
 export class StubLink implements Link {
   readonly description = 'stub';
   readonly fd: number;
-  readonly wire: WireEnd;
+  /** The far ends of the queues. */
+  readonly wires: readonly WireEnd[];
   readonly carriers: boolean[] = [];
+  readonly mtus: (number | undefined)[] = [];
+  /** Counts asked for by `queues`. */
+  readonly asked: number[] = [];
+  readonly #fds: readonly number[];
   offloads: Offloads | undefined;
   closed = false;
 
-  constructor() {
-    const [linkFd, wireFd] = native.channelPair();
-    this.fd = linkFd;
-    this.wire = new WireEnd(wireFd);
+  constructor(readonly maxQueues = 1) {
+    const pairs = Array.from({ length: maxQueues }, () => native.channelPair());
+    this.#fds = pairs.map(([linkFd]) => linkFd);
+    this.fd = this.#fds[0]!;
+    this.wires = pairs.map(([, wireFd]) => new WireEnd(wireFd));
+  }
+
+  get wire(): WireEnd {
+    return this.wires[0]!;
+  }
+
+  queues(count: number): readonly number[] {
+    this.asked.push(count);
+    return this.#fds.slice(0, count);
+  }
+
+  setMtu(mtu: number | undefined): void {
+    this.mtus.push(mtu);
   }
 
   get carrier(): boolean {
@@ -46,7 +66,7 @@ export class StubLink implements Link {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    native.closeFd(this.fd);
+    for (const fd of this.#fds) native.closeFd(fd);
   }
 }
 
@@ -55,12 +75,19 @@ export interface FrontOptions {
   readonly keys?: Readonly<Record<string, string | undefined>>;
   /** One channel for each ring. */
   readonly split?: boolean;
+  /** With a control ring. */
+  readonly control?: boolean;
+}
+
+export interface VifLabOptions extends Partial<NetBackendOptions> {
+  /** Of the frontend, and of the link. */
+  readonly queues?: number;
 }
 
 export class VifLab {
   readonly store = localClient(new Store());
   readonly ports = new FakePorts();
-  readonly front = new FakeNetfront();
+  readonly front: FakeNetfront;
   readonly link: StubLink;
   readonly messages: string[] = [];
   readonly backend: NetBackend;
@@ -69,8 +96,12 @@ export class VifLab {
   removed = 0;
   guestPorts: number[] = [];
 
-  constructor(options: Partial<NetBackendOptions> = {}) {
-    this.link = new StubLink();
+  /** Event channel of the control ring. */
+  controlPort = 0;
+
+  constructor({ queues = 1, ...options }: VifLabOptions = {}) {
+    this.front = new FakeNetfront(queues);
+    this.link = new StubLink(queues);
     this.backend = createNetBackend({
       store: this.store,
       ports: this.ports,
@@ -82,9 +113,11 @@ export class VifLab {
       removed: () => this.removed++,
       ...options,
     });
-    this.front.kick = () => {
-      for (const port of this.guestPorts) this.ports.send(port);
-    };
+    for (const queue of this.front.queues) {
+      queue.kick = () => {
+        for (const port of this.guestPorts) this.ports.send(port);
+      };
+    }
   }
 
   get wire(): WireEnd {
@@ -104,26 +137,45 @@ export class VifLab {
   }
 
   /** Writes what a frontend writes and says Connected; fresh rings, fresh ports. */
-  offer({ keys = {}, split = false }: FrontOptions = {}): void {
-    this.front.reset();
+  offer({ keys = {}, split = false, control = false }: FrontOptions = {}): void {
+    const { queues } = this.front;
     for (const port of this.guestPorts) this.ports.free(port);
-    this.guestPorts = Array.from({ length: split ? 2 : 1 }, () => this.ports.allocate());
-    const [first, second] = this.guestPorts.map(String);
+    if (this.controlPort > 0) this.ports.free(this.controlPort);
+    this.controlPort = 0;
+    this.guestPorts = [];
     const nodes: Record<string, string | undefined> = {
-      'tx-ring-ref': String(TX_REF),
-      'rx-ring-ref': String(RX_REF),
-      ...(split ? { 'event-channel-tx': first, 'event-channel-rx': second } : { 'event-channel': first }),
       'request-rx-copy': '1',
       'feature-rx-notify': '1',
       'feature-sg': '1',
       'feature-gso-tcpv4': '1',
       'feature-gso-tcpv6': '1',
       'feature-ipv6-csum-offload': '1',
-      ...keys,
+      'ctrl-ring-ref': undefined,
+      'event-channel-ctrl': undefined,
+      ...(queues.length === 1 ? {} : { 'multi-queue-num-queues': String(queues.length) }),
     };
+    queues.forEach((queue, i) => {
+      queue.reset();
+      const prefix = queues.length === 1 ? '' : `queue-${i}/`;
+      const [tx, rx] = queueRefs(i);
+      nodes[`${prefix}tx-ring-ref`] = String(tx);
+      nodes[`${prefix}rx-ring-ref`] = String(rx);
+      for (const channel of split ? ['-tx', '-rx'] : ['']) {
+        const port = this.ports.allocate();
+        this.guestPorts.push(port);
+        nodes[`${prefix}event-channel${channel}`] = String(port);
+      }
+      for (const channel of split ? [''] : ['-tx', '-rx']) nodes[`${prefix}event-channel${channel}`] = undefined;
+    });
+    if (control) {
+      const page = this.front.control;
+      for (let i = 0; i < PAGE_SIZE; i++) page.setUint8(i, 0);
+      this.controlPort = this.ports.allocate();
+      nodes['ctrl-ring-ref'] = String(CTRL_REF);
+      nodes['event-channel-ctrl'] = String(this.controlPort);
+    }
     this.store.transaction((tx) => {
-      for (const key of ['event-channel', 'event-channel-tx', 'event-channel-rx']) tx.remove(`${this.frontPath}/${key}`);
-      for (const [key, value] of Object.entries(nodes)) {
+      for (const [key, value] of Object.entries({ ...nodes, ...keys })) {
         if (value === undefined) tx.remove(`${this.frontPath}/${key}`);
         else tx.write(`${this.frontPath}/${key}`, value);
       }
@@ -163,8 +215,10 @@ export class VifLab {
   async close(): Promise<number> {
     await this.backend.close();
     const pins = this.pins();
-    this.wire.close();
-    native.closeFd(this.wire.fd);
+    for (const wire of this.link.wires) {
+      wire.close();
+      native.closeFd(wire.fd);
+    }
     this.front.close();
     return pins;
   }
