@@ -1,4 +1,4 @@
-/** public/grant_table.h: version 1 entries, and the structures of the GNTTABOP_* an HVM guest may issue. */
+/** public/grant_table.h: entries of both versions, and the structures of the GNTTABOP_* an HVM guest may issue. */
 import { constants } from './constants.js';
 import { s16, struct, u16, u32, u64, bytes } from './struct.js';
 
@@ -102,6 +102,35 @@ export const grantStatusText: readonly string[] = Object.freeze([
 export const GrantEntryV1 = struct(
   { c: 'struct grant_entry_v1', header, abi: 'any', size: 8 },
   { flags: u16(0), domid: u16(2), frame: u32(4) },
+);
+
+export const GrantEntryV2 = struct(
+  {
+    c: 'union grant_entry_v2',
+    header,
+    abi: 'any',
+    size: 16,
+    members: {
+      flags: 'hdr.flags',
+      domid: 'hdr.domid',
+      frame: 'full_page.frame',
+      page_off: 'sub_page.page_off',
+      length: 'sub_page.length',
+      sub_frame: 'sub_page.frame',
+      trans_domid: 'transitive.trans_domid',
+      gref: 'transitive.gref',
+    },
+  },
+  {
+    flags: u16(0),
+    domid: u16(2),
+    frame: u64(8),
+    page_off: u16(4),
+    length: u16(6),
+    sub_frame: u64(8),
+    trans_domid: u16(4),
+    gref: u32(8),
+  },
 );
 
 export const GnttabMapGrantRef = struct(

@@ -109,6 +109,7 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.#letGo = new LetGo(log);
     this.#grants = createGrantState({
       maxFrames: Math.min(config.maxGrantFrames ?? MAX_GRANT_FRAMES, MAX_GRANT_FRAMES),
+      maxVersion: config.maxGrantVersion ?? 1,
       ownPages: bridge.own.pages,
       firstOwnPage: FIRST_GRANT_PAGE,
     });

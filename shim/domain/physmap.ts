@@ -7,6 +7,9 @@ import { kvmResult } from './kvm-result.js';
 import { FIRST_GRANT_PAGE } from './own-pages.js';
 import type { SharedInfoPage } from './shared-info.js';
 
+/** 2048 status words in a frame, 256 entries in another. */
+const GRANT_FRAMES_PER_STATUS_FRAME = 8;
+
 /** Frames a guest may name: 52 bits of physical address, the most any processor has. */
 const MAX_GFN = 2 ** 40;
 
@@ -36,6 +39,25 @@ export class Physmap {
     if (frame >= this.#grants.maxFrames || (frame >= this.#grants.nrFrames && !this.#grants.growTo(frame + 1))) {
       return -Errno.EINVAL;
     }
+    return this.#placeFrame(frame, gfn);
+  }
+
+  /** XENMAPSPACE_grant_table with the status bit: of a version 2 table, which grows to have the frame. */
+  addStatusFrame(index: number, gfn: number): number {
+    if (!(gfn < MAX_GFN)) return -Errno.EINVAL;
+    const grantFrames = index * GRANT_FRAMES_PER_STATUS_FRAME + 1;
+    if (index >= this.#grants.nrStatusFrames && !this.#grants.growTo(grantFrames)) return -Errno.EINVAL;
+    return this.#placeFrame(this.#grants.statusFrame(index), gfn);
+  }
+
+  /** The table is of version 1 again: its status frames are holes wherever the guest had them. */
+  dropStatusFrames(): void {
+    for (let index = 0; index < this.#grants.state.maxStatusFrames; index++) {
+      this.#grantFrameHome(this.#grants.statusFrame(index));
+    }
+  }
+
+  #placeFrame(frame: number, gfn: number): number {
     if (this.#grants.gfnOfFrame(frame) === gfn) return 0;
     this.#grantFrameHome(frame);
     this.#vacate(gfn);
@@ -85,7 +107,7 @@ export class Physmap {
   /** Removes what is ours at a frame. Xen, too, drops a page that another one replaces. */
   #vacate(gfn: number): void {
     if (this.#sharedInfo.gfn === gfn) this.#sharedInfo.takeHome();
-    for (let frame = 0; frame < this.#grants.nrFrames; frame++) {
+    for (const frame of this.#grants.allFrames()) {
       if (this.#grants.gfnOfFrame(frame) === gfn) this.#grantFrameHome(frame);
     }
     const page = this.#p2m.lift(gfn);

@@ -13,7 +13,9 @@
  * exclusive step is a compare-and-exchange.
  */
 import { Gntst, Gtf } from '../abi/grant-table.js';
+import { Domid } from '../abi/xen.js';
 import { clearStatus, entryFrame, setStatus } from './entry-v1.js';
+import { permits, rangeOf, TRANSITIVE, V2_ENTRIES_SHIFT } from './entry-v2.js';
 import type { TableFrames } from './frames.js';
 import { ACTIVE_SHIFT, ENTRIES_SHIFT, Head, type GrantState } from './state.js';
 
@@ -34,6 +36,8 @@ const LOCK_SHIFT = 16;
 
 const FRAME = 1;
 const DOMID = 2;
+/** Of a version 2 grant: start << 16 | length of the part of the page it gives, 0 = all of it. Version 1 leaves it 0. */
+const RANGE = 3;
 
 /** Rounds of looking before a waiter lets another thread run. */
 const SPINS = 200;
@@ -107,6 +111,12 @@ export class ActiveEntries {
       this.unlock(ref, pins);
       return Gntst.general_error;
     }
+    if (this.#frames.version2) {
+      // The version may have changed, and the number of entries with it, while this thread waited for the entry.
+      if (ref < words[Head.NR_REFS]!) return this.#pin2(ref, at, pins, domid, readonly, mapping);
+      this.unlock(ref, pins);
+      return Gntst.bad_gntref;
+    }
     if (pins === 0 || (!readonly && (pins & RW_MASK) === 0)) {
       const shared = this.#frames.words[ref >>> ENTRIES_SHIFT]!;
       const entry = this.#frames.entryAt(ref);
@@ -130,6 +140,59 @@ export class ActiveEntries {
     return Gntst.okay;
   }
 
+  /** `pin` of a version 2 entry that this thread has locked. */
+  #pin2(ref: number, at: number, pins: number, domid: number, readonly: boolean, mapping: boolean): number {
+    let status: number = pins !== 0 && mapping && this.#words[at + RANGE] !== 0 ? Gntst.general_error : Gntst.okay;
+    if (status === Gntst.okay && (pins === 0 || (!readonly && (pins & RW_MASK) === 0))) {
+      status = this.#use2(ref, at, pins, domid, readonly, mapping);
+    }
+    this.unlock(ref, status === Gntst.okay ? pins + (readonly ? RO_ONE : RW_ONE) : pins);
+    return status;
+  }
+
+  #use2(ref: number, at: number, pins: number, domid: number, readonly: boolean, mapping: boolean): number {
+    const frames = this.#frames;
+    const shared = frames.words[ref >>> V2_ENTRIES_SHIFT]!;
+    const entry = frames.entry2At(ref);
+    const first = permits(Atomics.load(shared, entry), domid, readonly, mapping);
+    if (first === TRANSITIVE) return this.#transitive(shared, entry);
+    if (first !== Gntst.okay) return first;
+    const set = readonly ? Gtf.reading : Gtf.reading | Gtf.writing;
+    frames.orStatus(ref, set);
+    const word = Atomics.load(shared, entry);
+    let status = permits(word, domid, readonly, mapping);
+    if (status === TRANSITIVE) status = Gntst.general_error;
+    if (status === Gntst.okay && pins === 0) {
+      const extent = shared[entry + 1]!;
+      const gfn = shared[entry + 2]! >>> 0;
+      status = shared[entry + 3] === 0 ? frames.check(gfn) : Gntst.bad_page;
+      if (status === Gntst.okay) {
+        this.#words[at + FRAME] = gfn;
+        this.#words[at + DOMID] = domid;
+        this.#words[at + RANGE] = rangeOf(word, extent);
+      }
+    }
+    // A pin that is there already keeps its bit.
+    if (status !== Gntst.okay) frames.clearStatus(ref, pins === 0 ? set : Gtf.writing);
+    return status;
+  }
+
+  /**
+   * A grant of what somebody else granted to the guest. Nobody could have: Xen does not take the guest itself for that,
+   * and the backends' domain, the only other one there is, grants nothing.
+   */
+  #transitive(shared: Int32Array, entry: number): number {
+    return (shared[entry + 1]! & 0xffff) === Domid.BACKEND ? Gntst.bad_gntref : Gntst.general_error;
+  }
+
+  /** Does a copy of `length` bytes from `offset` stay in what a pinned entry gives? Always so for a whole page. */
+  covers(ref: number, offset: number, length: number): boolean {
+    const range = this.#words[this.#at + (ref << ACTIVE_SHIFT) + RANGE]!;
+    if (range === 0) return true;
+    const start = range >>> 16;
+    return offset >= start && offset + length <= start + (range & 0xffff);
+  }
+
   /** Drops a pin. */
   unpin(ref: number, readonly: boolean): void {
     this.unpinLocked(ref, this.lock(ref), readonly);
@@ -145,6 +208,10 @@ export class ActiveEntries {
   }
 
   #clear(ref: number, flags: number): void {
+    if (this.#frames.version2) {
+      this.#frames.clearStatus(ref, flags);
+      return;
+    }
     clearStatus(this.#frames.words[ref >>> ENTRIES_SHIFT]!, this.#frames.entryAt(ref), flags);
   }
 
@@ -173,6 +240,11 @@ export class ActiveEntries {
   /** Clears the status bits of every pinned entry; exclusive section only. */
   clearAllStatus(): void {
     for (const ref of this.pinned()) this.#clear(ref, Gtf.reading | Gtf.writing);
+  }
+
+  /** The version changed: what is pinned (reserved entries) is whole pages. Exclusive section only. */
+  forgetRanges(): void {
+    for (let ref = 0; ref < this.#state.maxRefs; ref++) this.#words[this.#at + (ref << ACTIVE_SHIFT) + RANGE] = 0;
   }
 
   /** Forgets every pin; exclusive section only. */

@@ -62,6 +62,8 @@ export class BackendGrants implements ForeignGrants {
       const status = table.pin(ref, Domid.BACKEND, fromGuest, false);
       if (status !== Gntst.okay) return status;
       try {
+        if (!(offset >= 0 && length > 0 && offset + length <= PAGE_SIZE)) return Gntst.bad_copy_arg;
+        if (!table.active.covers(ref, offset, length)) return Gntst.general_error;
         return this.#move(table.active.frame(ref), offset, bytes, at, length, fromGuest);
       } finally {
         table.unpin(ref, fromGuest);
@@ -72,7 +74,6 @@ export class BackendGrants implements ForeignGrants {
   }
 
   #move(gfn: number, offset: number, bytes: Uint8Array, at: number, length: number, fromGuest: boolean): number {
-    if (!(offset >= 0 && length > 0 && offset + length <= PAGE_SIZE)) return Gntst.bad_copy_arg;
     const { memory, frames } = this.#table;
     let window = memory.window(gfn);
     let page = 0;

@@ -4,6 +4,7 @@
  */
 import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
 import { Gntst } from '../abi/grant-table.js';
+import { entry2InFrame, STATUS_SHIFT, statusInFrame, statusShift, V2_ENTRIES_SHIFT } from './entry-v2.js';
 import { ENTRIES_PER_FRAME, ENTRIES_SHIFT, Head, PLACE_WORDS, PlaceKind, type GrantState } from './state.js';
 
 export const WORDS_PER_PAGE_SHIFT = 10;
@@ -23,7 +24,9 @@ export type Residency = (gfn: number) => number;
 
 export class TableFrames {
   readonly #state: GrantState;
-  /** Per frame: the words it is in and the word index of its start. */
+  /** The entries are of version 2. */
+  version2 = false;
+  /** Per frame, grant frames first and then status frames: the words it is in and the word index of its start. */
   readonly words: Int32Array[];
   readonly base: Int32Array;
   #generation = 0;
@@ -36,8 +39,9 @@ export class TableFrames {
     readonly own: RamWindow,
   ) {
     this.#state = state;
-    this.words = Array.from({ length: state.maxFrames }, () => NOWHERE);
-    this.base = new Int32Array(state.maxFrames);
+    const all = state.maxFrames + state.maxStatusFrames;
+    this.words = Array.from({ length: all }, () => NOWHERE);
+    this.base = new Int32Array(all);
     this.refresh();
   }
 
@@ -60,6 +64,7 @@ export class TableFrames {
       this.words[frame] = window?.i32 ?? NOWHERE;
       this.base[frame] = window === undefined ? 0 : page << WORDS_PER_PAGE_SHIFT;
     }
+    this.version2 = this.#state.words[Head.VERSION] === 2;
     this.#generation = generation;
   }
 
@@ -87,6 +92,10 @@ export class TableFrames {
 
   /** Exchanges two entries; exclusive section only. */
   swapEntries(a: number, b: number): void {
+    if (this.version2) {
+      this.#swapEntries2(a, b);
+      return;
+    }
     const wordsA = this.words[a >>> ENTRIES_SHIFT]!;
     const wordsB = this.words[b >>> ENTRIES_SHIFT]!;
     const atA = this.entryAt(a);
@@ -96,6 +105,50 @@ export class TableFrames {
       Atomics.store(wordsA, atA + word, Atomics.load(wordsB, atB + word));
       Atomics.store(wordsB, atB + word, kept);
     }
+  }
+
+  #swapEntries2(a: number, b: number): void {
+    const swap = (wordsA: Int32Array, atA: number, wordsB: Int32Array, atB: number): void => {
+      const kept = Atomics.load(wordsA, atA);
+      Atomics.store(wordsA, atA, Atomics.load(wordsB, atB));
+      Atomics.store(wordsB, atB, kept);
+    };
+    const frameA = this.words[a >>> V2_ENTRIES_SHIFT]!;
+    const frameB = this.words[b >>> V2_ENTRIES_SHIFT]!;
+    for (let word = 0; word < 4; word++) swap(frameA, this.entry2At(a) + word, frameB, this.entry2At(b) + word);
+    const status = this.status(a);
+    this.setStatus(a, this.status(b));
+    this.setStatus(b, status);
+  }
+
+  /** Word index of a version 2 entry within `words[ref >>> V2_ENTRIES_SHIFT]`. */
+  entry2At(ref: number): number {
+    return this.base[ref >>> V2_ENTRIES_SHIFT]! + entry2InFrame(ref);
+  }
+
+  /** The status of a version 2 entry. */
+  status(ref: number): number {
+    const frame = this.#statusFrame(ref);
+    return (Atomics.load(this.words[frame]!, this.base[frame]! + statusInFrame(ref)) >>> statusShift(ref)) & 0xffff;
+  }
+
+  orStatus(ref: number, bits: number): void {
+    const frame = this.#statusFrame(ref);
+    Atomics.or(this.words[frame]!, this.base[frame]! + statusInFrame(ref), bits << statusShift(ref));
+  }
+
+  clearStatus(ref: number, bits: number): void {
+    const frame = this.#statusFrame(ref);
+    Atomics.and(this.words[frame]!, this.base[frame]! + statusInFrame(ref), ~(bits << statusShift(ref)));
+  }
+
+  setStatus(ref: number, bits: number): void {
+    this.clearStatus(ref, 0xffff);
+    this.orStatus(ref, bits);
+  }
+
+  #statusFrame(ref: number): number {
+    return this.#state.maxFrames + (ref >>> STATUS_SHIFT);
   }
 
   /** Word index of an entry within `words[ref >>> ENTRIES_SHIFT]`. */

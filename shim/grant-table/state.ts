@@ -5,6 +5,8 @@
  *     header | thread slots | frame places | own-page frames | active entries | maptrack
  */
 
+import { statusFramesFor } from './entry-v2.js';
+
 /** Version 1 entries in a grant frame. */
 export const ENTRIES_PER_FRAME = 512;
 /** log2 of the above. */
@@ -32,6 +34,11 @@ export const Head = Object.freeze({
   /** Head of the list of free entries that belong to no thread, -1 = empty. Guarded by MAPTRACK_LOCK. */
   MAPTRACK_FREE: 11,
   MAPTRACK_LOCK: 12,
+  MAX_VERSION: 13,
+  /** Entries of the frames there are, in the version in force. */
+  NR_REFS: 14,
+  /** Frames of status words at most: of a version 2 table, else none. They are numbered after the grant frames. */
+  MAX_STATUS_FRAMES: 15,
   WORDS: 32,
 });
 
@@ -43,7 +50,7 @@ export const Slot = Object.freeze({ CLAIMED: 0, READING: 1 });
 export const PLACE_WORDS = 2;
 export const PlaceKind = Object.freeze({ OWN: 0, RAM: 1 });
 
-/** Words of an active entry: state (pin counters and lock), cached frame, pinning domain. */
+/** Words of an active entry: state (pin counters and lock), cached frame, pinning domain, part of the page. */
 export const ACTIVE_SHIFT = 2;
 /** Words of a maptrack entry: ref (or next free), meta. */
 export const MAPTRACK_SHIFT = 1;
@@ -57,20 +64,23 @@ export interface GrantStateOptions {
   readonly maxMaptrackFrames?: number;
   /** Pages of `own` altogether. */
   readonly ownPages: number;
-  /** The own pages from here on, `maxFrames` of them, are the home of the grant frames. */
+  /** The highest version of entries; default 1. */
+  readonly maxVersion?: 1 | 2;
+  /** The own pages from here on are the home of the grant frames, and after `maxFrames` of them of the status frames. */
   readonly firstOwnPage: number;
 }
 
 /** Allocates the state of a guest's grant table: version 1, one frame, at home, empty. */
 export function createGrantState(options: GrantStateOptions): SharedArrayBuffer {
-  const { maxFrames = 64, maxMaptrackFrames = 1024, ownPages, firstOwnPage } = options;
+  const { maxFrames = 64, maxMaptrackFrames = 1024, maxVersion = 1, ownPages, firstOwnPage } = options;
+  const allFrames = maxFrames + (maxVersion === 2 ? statusFramesFor(maxFrames) : 0);
   const maptrack = maxMaptrackFrames * MAPTRACK_PER_FRAME;
-  if (firstOwnPage + maxFrames > ownPages) throw new RangeError('grant frames do not fit into the own pages');
+  if (firstOwnPage + allFrames > ownPages) throw new RangeError('grant frames do not fit into the own pages');
   if (maptrack > 2 ** 18) throw new RangeError('a handle has 18 bits of index');
   const words =
     Head.WORDS +
     MAX_THREADS * SLOT_WORDS +
-    maxFrames * PLACE_WORDS +
+    allFrames * PLACE_WORDS +
     ownPages +
     ((maxFrames * ENTRIES_PER_FRAME) << ACTIVE_SHIFT) +
     (maptrack << MAPTRACK_SHIFT);
@@ -79,13 +89,16 @@ export function createGrantState(options: GrantStateOptions): SharedArrayBuffer 
   head[Head.MAX_FRAMES] = maxFrames;
   head[Head.NR_FRAMES] = 1;
   head[Head.VERSION] = 1;
+  head[Head.MAX_VERSION] = maxVersion;
+  head[Head.NR_REFS] = ENTRIES_PER_FRAME;
+  head[Head.MAX_STATUS_FRAMES] = allFrames - maxFrames;
   head[Head.GENERATION] = 1;
   head[Head.FIRST_OWN_PAGE] = firstOwnPage;
   head[Head.OWN_PAGES] = ownPages;
   head[Head.MAPTRACK_MAX] = maptrack;
   head[Head.MAPTRACK_FREE] = -1;
   const state = new GrantState(shared);
-  for (let i = 0; i < maxFrames; i++) state.words[state.placesAt + i * PLACE_WORDS + 1] = firstOwnPage + i;
+  for (let i = 0; i < allFrames; i++) state.words[state.placesAt + i * PLACE_WORDS + 1] = firstOwnPage + i;
   state.words.fill(-1, state.ownFramesAt, state.ownFramesAt + ownPages);
   return shared;
 }
@@ -94,6 +107,7 @@ export function createGrantState(options: GrantStateOptions): SharedArrayBuffer 
 export class GrantState {
   readonly words: Int32Array;
   readonly maxFrames: number;
+  readonly maxStatusFrames: number;
   readonly maxRefs: number;
   readonly ownPages: number;
   readonly maptrackMax: number;
@@ -108,11 +122,12 @@ export class GrantState {
     const words = new Int32Array(shared);
     this.words = words;
     this.maxFrames = words[Head.MAX_FRAMES]!;
+    this.maxStatusFrames = words[Head.MAX_STATUS_FRAMES]!;
     this.maxRefs = this.maxFrames * ENTRIES_PER_FRAME;
     this.ownPages = words[Head.OWN_PAGES]!;
     this.maptrackMax = words[Head.MAPTRACK_MAX]!;
     this.placesAt = this.slotsAt + MAX_THREADS * SLOT_WORDS;
-    this.ownFramesAt = this.placesAt + this.maxFrames * PLACE_WORDS;
+    this.ownFramesAt = this.placesAt + (this.maxFrames + this.maxStatusFrames) * PLACE_WORDS;
     this.activeAt = this.ownFramesAt + this.ownPages;
     this.maptrackAt = this.activeAt + (this.maxRefs << ACTIVE_SHIFT);
   }
@@ -122,7 +137,7 @@ export class GrantState {
   }
 
   get nrRefs(): number {
-    return Atomics.load(this.words, Head.NR_FRAMES) << ENTRIES_SHIFT;
+    return Atomics.load(this.words, Head.NR_REFS);
   }
 
   get dying(): boolean {

@@ -2,14 +2,17 @@
  * A guest's grant table as one thread works with it. All threads of a guest share its state (state.ts); backends reach
  * it through the layers in shim-hypercall.ts, the guest through guest-ops/, its domain through the cold methods here.
  */
-import { Gntst, Gtf } from '../abi/grant-table.js';
+import { Gntst, GNTTAB_NR_RESERVED_ENTRIES, Gtf } from '../abi/grant-table.js';
 import { Domid } from '../abi/xen.js';
 import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
 import { ActiveEntries } from './active.js';
+import { Errno } from '../abi/errno.js';
 import { entryWord } from './entry-v1.js';
+import { statusFramesFor, V2_ENTRIES_SHIFT } from './entry-v2.js';
 import { TableFrames, type FramePlace } from './frames.js';
 import { TableGuard } from './guard.js';
 import { Maptrack } from './maptrack.js';
+import { readReserved1, readReserved2, writeReserved1, writeReserved2 } from './reserved.js';
 import { ENTRIES_SHIFT, GrantState, Head } from './state.js';
 
 export interface GrantStats {
@@ -99,7 +102,7 @@ export class GrantTable {
 
   /** Within a batch: a pin without a handle, as a copy takes, for the domain `mapper`; returns a GNTST_*. */
   pin(ref: number, mapper: number, readonly: boolean, mapping: boolean): number {
-    if (!(ref >= 0 && ref < this.#words[Head.NR_FRAMES]! << ENTRIES_SHIFT)) return Gntst.bad_gntref;
+    if (!(ref >= 0 && ref < this.#words[Head.NR_REFS]!)) return Gntst.bad_gntref;
     return this.active.pin(ref, mapper, readonly, mapping);
   }
 
@@ -116,9 +119,13 @@ export class GrantTable {
     return this.state.nrFrames;
   }
 
-  /** Of the entries: always 1 so far. */
+  /** Of the entries. */
   get version(): number {
     return Atomics.load(this.#words, Head.VERSION);
+  }
+
+  get maxVersion(): number {
+    return Atomics.load(this.#words, Head.MAX_VERSION);
   }
 
   get maxFrames(): number {
@@ -133,9 +140,63 @@ export class GrantTable {
       for (let frame = this.nrFrames; frame < frames; frame++) {
         this.frames.setPlace(frame, this.#home(frame));
         this.frames.frame(frame).fill(0);
+        if (this.version === 2) this.#emptyStatus(statusFramesFor(frame), statusFramesFor(frame + 1));
         Atomics.store(this.#words, Head.NR_FRAMES, frame + 1);
+        this.#countRefs();
       }
       return true;
+    });
+  }
+
+  #countRefs(): void {
+    const shift = this.version === 2 ? V2_ENTRIES_SHIFT : ENTRIES_SHIFT;
+    Atomics.store(this.#words, Head.NR_REFS, this.nrFrames << shift);
+  }
+
+  /** Frames of status words there are: of a version 2 table only. */
+  get nrStatusFrames(): number {
+    return this.version === 2 ? statusFramesFor(this.nrFrames) : 0;
+  }
+
+  /** The numbers of all frames there are, those of status words after the others. */
+  *allFrames(): Generator<number> {
+    for (let frame = 0; frame < this.nrFrames; frame++) yield frame;
+    for (let index = 0; index < this.nrStatusFrames; index++) yield this.statusFrame(index);
+  }
+
+  /** The number a status frame has among all frames, which is what the methods about frames and their places take. */
+  statusFrame(index: number): number {
+    return this.maxFrames + index;
+  }
+
+  #emptyStatus(from: number, to: number): void {
+    for (let index = from; index < to; index++) {
+      this.frames.setPlace(this.statusFrame(index), this.#home(this.statusFrame(index)));
+      this.frames.frame(this.statusFrame(index)).fill(0);
+    }
+  }
+
+  /**
+   * Changes the layout of the entries. All are emptied but the reserved ones, which a toolstack's backends may use
+   * meanwhile. Status frames must not be in the guest's sight any more when the version becomes 1.
+   * @returns 0, -EBUSY (another grant is in use), -ERANGE (a reserved one has no counterpart)
+   */
+  setVersion(version: 1 | 2): number {
+    if (version === this.version) return 0;
+    return this.exclusive(() => {
+      for (const _ of this.active.pinned(GNTTAB_NR_RESERVED_ENTRIES)) return -Errno.EBUSY;
+      const kept = version === 2 ? readReserved1(this.frames) : readReserved2(this.frames);
+      if (kept === undefined) return -Errno.ERANGE;
+      for (let frame = 0; frame < this.nrFrames; frame++) this.frames.frame(frame).fill(0);
+      Atomics.store(this.#words, Head.VERSION, version);
+      this.#countRefs();
+      Atomics.add(this.#words, Head.GENERATION, 1);
+      this.frames.refresh();
+      this.#emptyStatus(0, this.nrStatusFrames);
+      this.active.forgetRanges();
+      if (version === 2) writeReserved2(this.frames, kept);
+      else writeReserved1(this.frames, kept);
+      return 0;
     });
   }
 
@@ -154,7 +215,7 @@ export class GrantTable {
    * False if there is no such frame or no RAM there; nothing has changed then.
    */
   placeFrame(frame: number, where: 'home' | { readonly gfn: number }): boolean {
-    if (!(frame >= 0 && frame < this.nrFrames)) return false;
+    if (!this.#isFrame(frame)) return false;
     if (where !== 'home' && this.memory.window(where.gfn) === undefined) return false;
     return this.#guard.exclusive(() => {
       this.frames.refresh();
@@ -163,6 +224,11 @@ export class GrantTable {
       this.frames.frame(frame).set(contents);
       return true;
     });
+  }
+
+  #isFrame(frame: number): boolean {
+    const status = frame - this.maxFrames;
+    return (frame >= 0 && frame < this.nrFrames) || (status >= 0 && status < this.state.maxStatusFrames);
   }
 
   /** Records at which frame an own page is shown to the guest, so that grants of it resolve; undefined = nowhere. */
@@ -210,8 +276,12 @@ export class GrantTable {
       this.active.forgetAll();
       for (let frame = 0; frame < this.maxFrames; frame++) this.frames.setPlace(frame, this.#home(frame));
       for (let frame = 0; frame < this.nrFrames; frame++) this.frames.frame(frame).fill(0);
+      this.#emptyStatus(0, this.state.maxStatusFrames);
       Atomics.store(this.#words, Head.NR_FRAMES, 1);
       Atomics.store(this.#words, Head.VERSION, 1);
+      this.#countRefs();
+      Atomics.add(this.#words, Head.GENERATION, 1);
+      this.frames.refresh();
       Atomics.store(this.#words, Head.DYING, 0);
     });
   }

@@ -28,6 +28,7 @@ function* run(call: Call): Generator<void, number, void> {
       const place = domain.p2m.locate(gfn);
       return place && { u8: place.u8, offset: place.at };
     },
+    dropStatusFrames: () => domain.physmap.dropStatusFrames(),
     copyIn: (va, into) => space.read(va, into),
     copyOut: (va, from) => space.write(va, from),
   };

@@ -12,6 +12,8 @@ export interface GrantCaller {
   readonly table: GrantTable;
   /** The page behind a frame of the guest as its p2m has it, or undefined if there is none. */
   locateFrame(gfn: number): PageBytes | undefined;
+  /** Takes the status frames of the table out of the guest's sight. */
+  dropStatusFrames(): void;
   /** Copies from guest-virtual memory; false if any of it is not accessible. */
   copyIn(va: bigint, into: Uint8Array): boolean;
   /** Copies to guest-virtual memory; false if any of it is not accessible. */

@@ -2,6 +2,7 @@
 import { GnttabCopy32, GnttabCopy64, Gntcopy, Gntst } from '../../abi/grant-table.js';
 import { Domid } from '../../abi/xen.js';
 import { PAGE_SIZE } from '../../memory/guest-memory.js';
+import type { GrantTable } from '../table.js';
 import { whichDomain, type GrantCaller, type PageBytes } from './caller.js';
 
 /** One side of a copy: a grant reference, or a frame of the caller. */
@@ -39,6 +40,7 @@ function copyStatus(caller: GrantCaller, source: Side, dest: Side, length: numbe
       withSide(caller, dest, false, (to) => {
         // Sums of two 16-bit numbers in a double: nothing wraps (E17).
         if (source.offset + length > PAGE_SIZE || dest.offset + length > PAGE_SIZE) return Gntst.bad_copy_arg;
+        if (!covered(table, source, length) || !covered(table, dest, length)) return Gntst.general_error;
         const start = from.offset + source.offset;
         to.u8.set(from.u8.subarray(start, start + length), to.offset + dest.offset);
         return Gntst.okay;
@@ -47,6 +49,11 @@ function copyStatus(caller: GrantCaller, source: Side, dest: Side, length: numbe
   } finally {
     table.leave();
   }
+}
+
+/** The copy stays in what a sub-page grant gives. The side is pinned. */
+function covered(table: GrantTable, side: Side, length: number): boolean {
+  return !side.gref || table.active.covers(side.frame, side.offset, length);
 }
 
 /** Which domain a side may name: a frame only DOMID_SELF, a grant any domain there is. */

@@ -7,10 +7,18 @@ import { whichDomain, type GrantCaller } from './caller.js';
 export function setVersion(caller: GrantCaller, view: DataView, at: number): number {
   const { table } = caller;
   const version = view.getUint32(at + GnttabSetVersion.version, true);
+  const result = change(caller, version);
   view.setUint32(at + GnttabSetVersion.version, table.version, true);
+  return result;
+}
+
+function change(caller: GrantCaller, version: number): number {
+  const { table } = caller;
   if (version !== 1 && version !== 2) return -Errno.EINVAL;
-  // Tables of version 2 are not provided: the largest version is 1, where every accepted request changes nothing.
-  return version === table.version ? 0 : -Errno.ENOSYS;
+  if (version > table.maxVersion) return -Errno.ENOSYS;
+  const result = table.setVersion(version);
+  if (result === 0 && version === 1) caller.dropStatusFrames();
+  return result;
 }
 
 export function getVersion(caller: GrantCaller, view: DataView, at: number): number {

@@ -24,8 +24,10 @@ function add(call: Call, space: number, idx: number, gfn: number): number {
       domain.latch(call.long);
       return domain.physmap.addSharedInfo(gfn);
     case MapSpace.grant_table:
-      // Status frames belong to a version 2 table, which is not offered.
-      if (idx >= MAPIDX_GRANT_TABLE_STATUS) return -Errno.EINVAL;
+      // Without a version 2 table the bit makes a number that no frame has.
+      if (idx >= MAPIDX_GRANT_TABLE_STATUS && domain.grantTable.version === 2) {
+        return domain.physmap.addStatusFrame(idx - MAPIDX_GRANT_TABLE_STATUS, gfn);
+      }
       return domain.physmap.addGrantFrame(idx, gfn);
     default:
       // Moving RAM about (gmfn, gmfn_range) is the firmware's need on real Xen, and here memory belongs to QEMU;

@@ -27,7 +27,7 @@ export interface Fixture {
   flags(ref: number): number;
 }
 
-export function fixture(options: { maxFrames?: number; maxMaptrackFrames?: number } = {}): Fixture {
+export function fixture(options: { maxFrames?: number; maxMaptrackFrames?: number; maxVersion?: 1 | 2 } = {}): Fixture {
   const maxFrames = options.maxFrames ?? 4;
   const ownPages = maxFrames + 4;
   const memory = new GuestMemory([

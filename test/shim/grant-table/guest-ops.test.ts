@@ -39,6 +39,7 @@ function guest(): Guest {
       const window = f.memory.window(gfn);
       return window && { u8: window.u8, offset: (gfn - window.gfn) * PAGE_SIZE };
     },
+    dropStatusFrames: () => {},
     copyIn(va, into) {
       if (!inside(va, into.length)) return false;
       into.set(bytes.subarray(Number(va), Number(va) + into.length));
