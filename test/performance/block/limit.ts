@@ -27,8 +27,8 @@ export async function limitIops(core: number, path: string, test: BlockCase, sec
     '--randrepeat=0',
     '--invalidate=0',
     '--time_based',
-    `--ramp_time=${seconds / 4}`,
-    `--runtime=${seconds}`,
+    `--ramp_time=${Math.round(seconds * 250)}ms`,
+    `--runtime=${Math.round(seconds * 1000)}ms`,
     '--output-format=json',
   ]);
   const [job] = (JSON.parse(output.slice(output.indexOf('{'))) as FioResult).jobs;
