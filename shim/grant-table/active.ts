@@ -39,6 +39,10 @@ const DOMID = 2;
 /** Of a version 2 grant: start << 16 | length of the part of the page it gives, 0 = all of it. Version 1 leaves it 0. */
 const RANGE = 3;
 
+/** Flags of an entry that change nothing for us: PAT, PCD, PWT. */
+const HINTS = 0xe0;
+const READONLY_ENTRY = Gtf.permit_access | Gtf.readonly;
+
 /** Rounds of looking before a waiter lets another thread run. */
 const SPINS = 200;
 
@@ -49,6 +53,8 @@ export class ActiveEntries {
   readonly #frames: TableFrames;
   readonly #lockBits: number;
   readonly #owner: number;
+  /** State of an entry this thread owns and nobody has pinned. */
+  readonly #mine: number;
   readonly #alone: (section: () => void) => void;
 
   /** @param alone for a thread in the table: leaves, runs the section with nobody in the table, and enters again */
@@ -59,6 +65,7 @@ export class ActiveEntries {
     this.#frames = frames;
     this.#lockBits = (slot + 1) << LOCK_SHIFT;
     this.#owner = slot + 1;
+    this.#mine = this.#owner << OWNER_SHIFT;
     this.#alone = alone;
   }
 
@@ -96,6 +103,33 @@ export class ActiveEntries {
     const words = this.#words;
     const at = this.#at + (ref << ACTIVE_SHIFT);
     words[at] = (words[at]! & OWNER_MASK) | pins;
+  }
+
+  /**
+   * The first pin of an entry that is this thread's own and permits the backends' domain: nearly every map. False, with
+   * nothing done, for any other; `pin` knows what to make of it.
+   */
+  pinFirst(ref: number, readonly: boolean): boolean {
+    const words = this.#words;
+    const at = this.#at + (ref << ACTIVE_SHIFT);
+    if (words[at] !== this.#mine || words[Head.DYING] !== 0) return false;
+    const frames = this.#frames;
+    const shared = frames.words[ref >>> ENTRIES_SHIFT]!;
+    const entry = frames.entryAt(ref);
+    const seen = shared[entry]!;
+    // Nothing but the type and the hints of caching may be set: no domain but 0, no status bits, no sub-page.
+    if ((seen & ~HINTS) !== Gtf.permit_access && !(readonly && (seen & ~HINTS) === READONLY_ENTRY)) return false;
+    const set = readonly ? Gtf.reading : Gtf.reading | Gtf.writing;
+    if (Atomics.compareExchange(shared, entry, seen, seen | set) !== seen) return false;
+    const gfn = shared[entry + 1]! >>> 0;
+    if (frames.check(gfn) !== Gntst.okay) {
+      clearStatus(shared, entry, set);
+      return false;
+    }
+    words[at + FRAME] = gfn;
+    words[at + DOMID] = Domid.BACKEND;
+    words[at] = this.#mine + (readonly ? RO_ONE : RW_ONE);
+    return true;
   }
 
   /**

@@ -1,10 +1,9 @@
 /** ForeignGrants over the shim's layers: what a backend's thread holds. */
-import { Gnttabop, Gntst } from '../abi/grant-table.js';
+import { Gntst } from '../abi/grant-table.js';
 import { Domid } from '../abi/xen.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
 import { MapBatch, type ForeignGrants, type PageChanged } from './foreign.js';
-import { gnttabMapRefs, gnttabUnmapRefs, handOverPage } from './map-refs.js';
-import { grantTableOp } from './shim-hypercall.js';
+import { gnttabMapRefs, gnttabUnmapRefs } from './map-refs.js';
 import type { GrantTable } from './table.js';
 
 export class BackendGrants implements ForeignGrants {
@@ -13,6 +12,14 @@ export class BackendGrants implements ForeignGrants {
 
   constructor(table: GrantTable) {
     this.#table = table;
+  }
+
+  begin(): void {
+    this.#table.enter();
+  }
+
+  end(): void {
+    this.#table.leave();
   }
 
   map(batch: MapBatch, pageChanged: PageChanged | null): number {
@@ -27,13 +34,9 @@ export class BackendGrants implements ForeignGrants {
     const one = this.#one;
     one.count = 0;
     one.add(ref, readonly, context);
-    grantTableOp(this.#table, Gnttabop.map_grant_ref, one, 0, 1);
-    if (one.status[0] === Gntst.eagain) grantTableOp(this.#table, Gnttabop.map_grant_ref, one, 0, 1);
+    gnttabMapRefs(this.#table, one, null, pageChanged, 1);
     const status = one.status[0]!;
-    if (status !== 0) return status;
-    const handle = one.handle[0]!;
-    handOverPage(this.#table, handle, context, pageChanged);
-    return handle;
+    return status !== 0 ? status : one.handle[0]!;
   }
 
   unmapOne(handle: number): number {

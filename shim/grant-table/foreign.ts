@@ -3,6 +3,7 @@
  * backend's thread already sees all of guest RAM, so a successful map pins the grant and hands the guest's own page to
  * the page-changed callback. A batch is a structure of arrays, allocated once and reused; nothing is allocated per op.
  */
+import { ramWindow } from '../memory/guest-memory.js';
 import type { RamWindow } from '../memory/guest-memory.js';
 
 /** INVALID_GRANT_HANDLE: what a handle holds before a map succeeded and after its unmap (spec A1.2). */
@@ -17,6 +18,9 @@ export const INVALID_GRANT_HANDLE = -1;
  */
 export type PageChanged = (context: number, window: RamWindow, offset: number) => void;
 
+/** What `window` holds before a map: an array of one kind of object all along. */
+const NO_WINDOW: RamWindow = ramWindow(0, new ArrayBuffer(0), 0);
+
 /** Map and unmap ops as arrays; `count` says how many are in use. */
 export class MapBatch {
   count = 0;
@@ -29,6 +33,9 @@ export class MapBatch {
   readonly handle: Int32Array;
   /** out: GNTST_* (0 or negative). */
   readonly status: Int16Array;
+  /** out of map: where the page of a mapped op is, as the page-changed callback gets it. */
+  readonly window: RamWindow[];
+  readonly offset: Int32Array;
 
   constructor(readonly capacity: number) {
     this.ref = new Int32Array(capacity);
@@ -36,6 +43,8 @@ export class MapBatch {
     this.context = new Int32Array(capacity);
     this.handle = new Int32Array(capacity).fill(INVALID_GRANT_HANDLE);
     this.status = new Int16Array(capacity);
+    this.window = new Array<RamWindow>(capacity).fill(NO_WINDOW);
+    this.offset = new Int32Array(capacity);
   }
 
   /** Appends a map op; returns its index. The caller keeps within `capacity`. */
@@ -52,6 +61,12 @@ export class MapBatch {
 
 /** One guest's grants as one thread of a backend sees them. */
 export interface ForeignGrants {
+  /**
+   * Until `end`, maps and unmaps share one visit to the table. Short: nothing may be waited for in between, and whoever
+   * moves or grows the table waits for the end.
+   */
+  begin(): void;
+  end(): void;
   /** Maps every op of the batch; returns how many failed. Results are in `batch.status` and `batch.handle`. */
   map(batch: MapBatch, pageChanged: PageChanged | null): number;
   /** Unmaps `batch.handle[0..count)`; handles become -1, statuses are written; returns how many failed. */

@@ -21,37 +21,25 @@ export function gnttabMapRefs(
   if (kmapOps !== null) grantTableOp(table, Gnttabop.map_grant_ref, kmapOps, 0, count);
   let failed = 0;
   let again = 0;
+  const { status } = mapOps;
   for (let i = 0; i < count; i++) {
-    const status = mapOps.status[i]!;
-    if (status === 0) continue;
+    if (status[i] === 0) continue;
     failed++;
-    if (status !== Gntst.eagain) continue;
+    if (status[i] !== Gntst.eagain) continue;
     grantTableOp(table, Gnttabop.map_grant_ref, mapOps, i, 1);
-    const second = mapOps.status[i]!;
-    if (second === Gntst.eagain) again++;
-    else if (second === 0) failed--;
+    if (status[i] === Gntst.eagain) again++;
+    else if (status[i] === 0) failed--;
   }
-  if (again === 0 && pageChanged !== null) handOverPages(table, mapOps, pageChanged, count);
+  if (again === 0 && pageChanged !== null) handOverPages(mapOps, pageChanged, count);
   return failed;
 }
 
 /** Hands the page of every mapped op to the callback, in index order (spec A3.3). */
-export function handOverPages(table: GrantTable, mapOps: MapBatch, pageChanged: PageChanged, count: number): void {
+export function handOverPages(mapOps: MapBatch, pageChanged: PageChanged, count: number): void {
+  const { status, context, window, offset } = mapOps;
   for (let i = 0; i < count; i++) {
-    if (mapOps.status[i] === 0) handOverPage(table, mapOps.handle[i]!, mapOps.context[i]!, pageChanged);
+    if (status[i] === 0) pageChanged(context[i]!, window[i]!, offset[i]!);
   }
-}
-
-/** Hands over the page of one mapped handle. */
-export function handOverPage(table: GrantTable, handle: number, context: number, pageChanged: PageChanged): void {
-  const gfn = table.active.frame(table.refOf(handle));
-  const window = table.memory.window(gfn);
-  if (window !== undefined) {
-    pageChanged(context, window, (gfn - window.gfn) << 12);
-    return;
-  }
-  const page = table.frames.ownPageAt(gfn);
-  if (page >= 0) pageChanged(context, table.frames.own, page << 12);
 }
 
 /** Unmaps the handles of `ops[0..count)`; returns how many were not valid. */

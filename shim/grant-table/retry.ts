@@ -59,7 +59,7 @@ export async function retryEagain(
     if (ops.status[i] === Gntst.eagain) await retryOne(table, ops, i, options);
     if (ops.status[i] !== Gntst.okay) failed++;
   }
-  if (pageChanged !== null && !options.signal.aborted) handOverPages(table, ops, pageChanged, count);
+  if (pageChanged !== null && !options.signal.aborted) handOverPages(ops, pageChanged, count);
   return failed;
 }
 

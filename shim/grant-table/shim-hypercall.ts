@@ -22,23 +22,29 @@ export function grantTableOp(table: GrantTable, cmd: number, ops: MapBatch, from
 }
 
 export function shimHypercall(table: GrantTable, cmd: number, ops: MapBatch, from: number, count: number): number {
+  const { status, handle } = ops;
+  const end = from + count;
   if (cmd === Gnttabop.map_grant_ref) {
-    for (let i = from; i < from + count; i++) {
-      const flags = ops.readonly[i] !== 0 ? GNTTAB_HOST_MAP | Gntmap.readonly : GNTTAB_HOST_MAP;
-      const result = shimHcallGntmap(table, 0, flags, ops.ref[i]!, table.domid);
+    const { ref, readonly, window, offset } = ops;
+    const { domid } = table;
+    for (let i = from; i < end; i++) {
+      const flags = readonly[i] !== 0 ? GNTTAB_HOST_MAP | Gntmap.readonly : GNTTAB_HOST_MAP;
+      const result = shimHcallGntmap(table, 0, flags, ref[i]!, domid);
       if (result >= 0) {
-        ops.handle[i] = result;
-        ops.status[i] = 0;
+        handle[i] = result;
+        status[i] = 0;
+        window[i] = table.mappedWindow;
+        offset[i] = table.mappedOffset;
       } else {
-        ops.status[i] = result;
+        status[i] = result;
       }
     }
     return 0;
   }
   if (cmd === Gnttabop.unmap_grant_ref) {
-    for (let i = from; i < from + count; i++) {
-      ops.status[i] = shimHcallGntunmap(table, ops.handle[i]!);
-      ops.handle[i] = INVALID_GRANT_HANDLE;
+    for (let i = from; i < end; i++) {
+      status[i] = shimHcallGntunmap(table, handle[i]!);
+      handle[i] = INVALID_GRANT_HANDLE;
     }
     return 0;
   }

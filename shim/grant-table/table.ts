@@ -4,7 +4,7 @@
  */
 import { Gntst, GNTTAB_NR_RESERVED_ENTRIES, Gtf } from '../abi/grant-table.js';
 import { Domid } from '../abi/xen.js';
-import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
+import { PAGE_SHIFT, type GuestMemory, type RamWindow } from '../memory/guest-memory.js';
 import { ActiveEntries } from './active.js';
 import { Errno } from '../abi/errno.js';
 import { entryWord } from './entry-v1.js';
@@ -32,6 +32,11 @@ export class GrantTable {
   readonly #maptrack: Maptrack;
   readonly #guard: TableGuard;
   readonly #words: Int32Array;
+  /** Batches begun and not ended. */
+  #depth = 0;
+  /** Where the page of the last successful `map` is. */
+  mappedWindow: RamWindow;
+  mappedOffset = 0;
 
   /**
    * @param shared from createGrantState
@@ -49,10 +54,9 @@ export class GrantTable {
     this.#guard = new TableGuard(this.state);
     this.frames = new TableFrames(this.state, memory, own);
     this.active = new ActiveEntries(this.state, this.frames, this.#guard.slot, (section) => {
-      this.leave();
-      this.#guard.exclusive(section);
-      this.enter();
+      this.#alone(section);
     });
+    this.mappedWindow = own;
     this.#maptrack = new Maptrack(this.state, this.#guard.slot);
   }
 
@@ -61,27 +65,60 @@ export class GrantTable {
     return this.#guard.slot;
   }
 
-  /** Begins a batch of map, unmap, pin and unpin; `leave` ends it. Short, no callbacks, not re-entrant. */
+  /** Begins a batch of map, unmap, pin and unpin; as many `leave`s end it. Short: whoever moves the table waits. */
   enter(): void {
+    if (this.#depth++ > 0) return;
     this.#guard.enter();
     this.frames.refresh();
   }
 
   leave(): void {
-    this.#guard.leave();
+    if (--this.#depth === 0) this.#guard.leave();
   }
 
-  /** Within a batch: maps a ref for a backend; returns a handle >= 0 or a negative GNTST_*. */
+  /** In the middle of a batch: leaves it, runs `section` with nobody in the table, and is in the batch again. */
+  #alone(section: () => void): void {
+    const depth = this.#depth;
+    this.#depth = 0;
+    this.#guard.leave();
+    this.#guard.exclusive(section);
+    this.enter();
+    this.#depth = depth;
+  }
+
+  /** Within a batch: maps a ref for a backend; returns a handle >= 0, with the page in `mapped…`, or a negative GNTST_*. */
   map(ref: number, readonly: boolean): number {
-    if (this.#words[Head.DYING] !== 0) return Gntst.bad_domain;
     const index = this.#maptrack.take();
-    if (index < 0) return Gntst.no_space;
-    const status = this.pin(ref, Domid.BACKEND, readonly, true);
+    if (index < 0) return this.state.dying ? Gntst.bad_domain : Gntst.no_space;
+    if (this.active.pinFirst(ref, readonly)) {
+      this.#locate(this.active.frame(ref));
+      return this.#maptrack.commit(index, ref, readonly);
+    }
+    return this.#mapSlowly(ref, readonly, index);
+  }
+
+  /** Whatever is out of the ordinary: other pins, other threads, and everything that is refused. */
+  #mapSlowly(ref: number, readonly: boolean, index: number): number {
+    const status = this.state.dying ? Gntst.bad_domain : this.pin(ref, Domid.BACKEND, readonly, true);
     if (status !== Gntst.okay) {
       this.#maptrack.putBack(index);
       return status;
     }
+    this.#locate(this.active.frame(ref));
     return this.#maptrack.commit(index, ref, readonly);
+  }
+
+  #locate(gfn: number): void {
+    let window = this.memory.window(gfn);
+    let page = 0;
+    if (window !== undefined) {
+      page = gfn - window.gfn;
+    } else {
+      window = this.frames.own;
+      page = this.frames.ownPageAt(gfn);
+    }
+    this.mappedWindow = window;
+    this.mappedOffset = page << PAGE_SHIFT;
   }
 
   /** Within a batch: ends a mapping; returns a GNTST_*. */

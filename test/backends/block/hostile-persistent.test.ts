@@ -35,6 +35,12 @@ test('a persistent grant is mapped once for reads and writes alike, and given ba
         maps += batch.count;
         return grants.map(batch, changed);
       },
+      begin: () => {
+        grants.begin();
+      },
+      end: () => {
+        grants.end();
+      },
       unmap: (batch) => grants.unmap(batch),
       mapOne: (ref, readonly, context, changed) => grants.mapOne(ref, readonly, context, changed),
       unmapOne: (handle) => grants.unmapOne(handle),

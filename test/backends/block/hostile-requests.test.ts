@@ -20,6 +20,12 @@ const beforeMap =
       before();
       return grants.map(batch, changed);
     },
+    begin: () => {
+      grants.begin();
+    },
+    end: () => {
+      grants.end();
+    },
     unmap: (batch) => grants.unmap(batch),
     mapOne: (ref, readonly, context, changed) => grants.mapOne(ref, readonly, context, changed),
     unmapOne: (handle) => grants.unmapOne(handle),
