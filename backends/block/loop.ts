@@ -3,6 +3,7 @@
  * an event of the frontend, a completion or the main thread's bell. It returns only when the main thread wants something.
  */
 import { Doorbell } from '../../shim/io/doorbell.js';
+import { CQE_RESULT, CQE_USER_HI } from '../../shim/io/uring.js';
 import type { IoUring } from '../../shim/io/uring.js';
 import type { Control } from '../worker-host.js';
 import { Kick } from './kick.js';
@@ -165,13 +166,16 @@ export class BlockLoop {
     const { uring, attached } = this;
     const count = uring.completions();
     if (count > 0) this.tick();
+    const { words } = uring;
     for (let i = 0; i < count; i++) {
-      const hi = uring.userHi(i);
-      const lo = uring.userLo(i);
-      if (hi >= 0) attached[hi]!.queue.complete(lo, uring.result(i));
-      else if (hi === Special.KICK) attached[lo]!.kick.completed(uring.flags(i), uring.result(i));
-      else if (hi === Special.CONTROL) this.controlBell.completed(uring.flags(i), uring.result(i));
-      else if (hi === TARGET_USER) this.io.completed(lo, uring.flags(i), uring.result(i));
+      const at = uring.completion(i);
+      const lo = words[at]!;
+      const hi = words[at + CQE_USER_HI]!;
+      const result = words[at + CQE_RESULT]!;
+      if (hi >= 0) attached[hi]!.queue.complete(lo, result);
+      else if (hi === Special.KICK) attached[lo]!.kick.completed(uring.flags(i), result);
+      else if (hi === Special.CONTROL) this.controlBell.completed(uring.flags(i), result);
+      else if (hi === TARGET_USER) this.io.completed(lo, uring.flags(i), result);
     }
     if (count > 0) uring.consume(count);
     const polled = this.io.poll();

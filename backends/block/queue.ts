@@ -64,8 +64,8 @@ export class BlockQueue implements CompletionSink {
   /** Tag whose pages are being handed over. */
   private mapping = 0;
   private readonly index: number;
-  /** The response has a fourth word, all padding. */
-  private readonly padded: boolean;
+  /** Words of a response, the fourth being all padding. */
+  private readonly responseWords: number;
   private readonly records: Records;
   private readonly grants: ForeignGrants;
   private readonly io: TargetIo;
@@ -84,7 +84,7 @@ export class BlockQueue implements CompletionSink {
   constructor(parts: QueueParts) {
     this.index = parts.index;
     this.ring = parts.ring;
-    this.padded = parts.abi.responseBytes === 16;
+    this.responseWords = parts.abi.responseBytes >>> 2;
     this.records = parts.records;
     this.grants = parts.grants;
     this.io = parts.io;
@@ -126,7 +126,15 @@ export class BlockQueue implements CompletionSink {
       this.pausedUntil = 0;
     }
     const waiting = this.ring.available();
-    if (waiting > 0 && waiting + this.ring.unanswered === this.ring.slots) this.counters[Counter.ring_full]! += 1;
+    if (waiting <= 0) return 0;
+    if (waiting + this.ring.unanswered === this.ring.slots) this.counters[Counter.ring_full]! += 1;
+    this.grants.begin();
+    const taken = this.takeUpTo(waiting);
+    this.grants.end();
+    return taken;
+  }
+
+  private takeUpTo(waiting: number): number {
     let taken = 0;
     while (taken < waiting && this.io.room > 0) {
       if (this.records.free === 0) {
@@ -293,9 +301,10 @@ export class BlockQueue implements CompletionSink {
     const failed = this.grants.map(maps, page);
     // A failed op may not stop the others from being given back (XSA-362).
     const first = tag * MAX_INDIRECT_SEGMENTS;
+    const { status, handle, count } = maps;
     let held = 0;
-    for (let i = 0; i < maps.count; i++) {
-      if (maps.status[i] === 0 && maps.handle[i]! >= 0) records.handle[first + held++] = maps.handle[i]!;
+    for (let i = 0; i < count; i++) {
+      if (status[i] === 0) records.handle[first + held++] = handle[i]!;
     }
     records.held[tag] = held;
     if (failed === 0 && held === request.segments) return true;
@@ -398,12 +407,7 @@ export class BlockQueue implements CompletionSink {
 
   /** Writes a response word by word over a slot already consumed: no byte of ours leaks in its padding (XSA-216). */
   private respond(idLo: number, idHi: number, op: number, status: number): void {
-    const ring = this.ring;
-    ring.setResponseWord(0, idLo);
-    ring.setResponseWord(1, idHi);
-    ring.setResponseWord(2, op | (status << 16));
-    if (this.padded) ring.setResponseWord(3, 0);
-    ring.pushResponse();
+    this.ring.respond(this.responseWords, idLo, idHi, op | (status << 16), 0);
     if (status !== BlkifStatus.OKAY) this.counters[Counter.errors]! += 1;
   }
 }

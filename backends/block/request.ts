@@ -30,7 +30,6 @@ export class RequestCopy {
   indirectRef = 0;
   /** Pairs of words: gref, first_sect | last_sect << 8. Filled by `take`, or from the indirect page. */
   readonly segment = new Int32Array(2 * MAX_INDIRECT_SEGMENTS);
-  private readonly words = new Int32Array(8);
   private readonly idWord: number;
 
   constructor(abi: BlkifAbi) {
@@ -39,33 +38,32 @@ export class RequestCopy {
 
   /** Copies the ring's next request and consumes it. */
   take(ring: BackRing): void {
-    const words = this.words;
-    const id = this.idWord;
-    ring.copyRequest(0, id + BODY, words, 0);
-    const first = words[0]!;
+    ring.locate();
+    const from = ring.request;
+    const id = ring.requestAt + this.idWord;
+    const first = from[ring.requestAt]!;
     const op = first & 0xff;
     this.op = op;
     this.indirect = false;
     this.segments = (first >>> 8) & 0xff;
-    this.idLo = words[id]!;
-    this.idHi = words[id + 1]!;
-    this.sectorLo = words[id + SECTOR]!;
-    this.sectorHi = words[id + SECTOR + 1]!;
+    this.idLo = from[id]!;
+    this.idHi = from[id + 1]!;
+    this.sectorLo = from[id + SECTOR]!;
+    this.sectorHi = from[id + SECTOR + 1]!;
+    const body = id + BODY;
     if (op <= BlkifOp.FLUSH_DISKCACHE) {
-      if (this.segments > 0 && this.segments <= MAX_SEGMENTS) {
-        ring.copyRequest(id + BODY, 2 * this.segments, this.segment, 0);
-      }
+      const { segment } = this;
+      const words = this.segments <= MAX_SEGMENTS ? 2 * this.segments : 0;
+      for (let i = 0; i < words; i++) segment[i] = from[body + i]!;
     } else if (op === BlkifOp.INDIRECT) {
       this.indirect = true;
       this.op = (first >>> 8) & 0xff;
       this.segments = first >>> 16;
       // One word on from the others: `handle` stands where their body begins.
-      ring.copyRequest(id + BODY + 1, 1, words, 0);
-      this.indirectRef = words[0]! >>> 0;
+      this.indirectRef = from[body + 1]! >>> 0;
     } else if (op === BlkifOp.DISCARD) {
-      ring.copyRequest(id + BODY, 2, words, 0);
-      this.nrLo = words[0]!;
-      this.nrHi = words[1]!;
+      this.nrLo = from[body]!;
+      this.nrHi = from[body + 1]!;
     }
     ring.consume();
   }

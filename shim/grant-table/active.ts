@@ -46,6 +46,9 @@ const READONLY_ENTRY = Gtf.permit_access | Gtf.readonly;
 /** Rounds of looking before a waiter lets another thread run. */
 const SPINS = 200;
 
+/** No GNTST_*: the entry is not what `pinFirst` is for. */
+export const UNUSUAL = 1;
+
 export class ActiveEntries {
   readonly #words: Int32Array;
   readonly #at: number;
@@ -106,30 +109,35 @@ export class ActiveEntries {
   }
 
   /**
-   * The first pin of an entry that is this thread's own and permits the backends' domain: nearly every map. False, with
-   * nothing done, for any other; `pin` knows what to make of it.
+   * The first pin of an entry that is this thread's own and permits the backends' domain: nearly every map.
+   * @returns okay, or why its frame cannot be had (eagain, bad_page); UNUSUAL, with nothing done, for any other entry:
+   * `pin` knows what to make of it
    */
-  pinFirst(ref: number, readonly: boolean): boolean {
+  pinFirst(ref: number, readonly: boolean): number {
     const words = this.#words;
     const at = this.#at + (ref << ACTIVE_SHIFT);
-    if (words[at] !== this.#mine || words[Head.DYING] !== 0) return false;
+    if (!(ref >= 0 && ref < words[Head.NR_REFS]!) || words[at] !== this.#mine) return UNUSUAL;
     const frames = this.#frames;
+    if (frames.version2 || words[Head.DYING] !== 0) return UNUSUAL;
     const shared = frames.words[ref >>> ENTRIES_SHIFT]!;
     const entry = frames.entryAt(ref);
     const seen = shared[entry]!;
     // Nothing but the type and the hints of caching may be set: no domain but 0, no status bits, no sub-page.
-    if ((seen & ~HINTS) !== Gtf.permit_access && !(readonly && (seen & ~HINTS) === READONLY_ENTRY)) return false;
+    if ((seen & ~HINTS) !== Gtf.permit_access && !(readonly && (seen & ~HINTS) === READONLY_ENTRY)) {
+      return UNUSUAL;
+    }
     const set = readonly ? Gtf.reading : Gtf.reading | Gtf.writing;
-    if (Atomics.compareExchange(shared, entry, seen, seen | set) !== seen) return false;
+    if (Atomics.compareExchange(shared, entry, seen, seen | set) !== seen) return UNUSUAL;
     const gfn = shared[entry + 1]! >>> 0;
-    if (frames.check(gfn) !== Gntst.okay) {
+    const status = frames.check(gfn);
+    if (status !== Gntst.okay) {
       clearStatus(shared, entry, set);
-      return false;
+      return status;
     }
     words[at + FRAME] = gfn;
     words[at + DOMID] = Domid.BACKEND;
     words[at] = this.#mine + (readonly ? RO_ONE : RW_ONE);
-    return true;
+    return Gntst.okay;
   }
 
   /**

@@ -5,7 +5,7 @@
 import { Gntst, GNTTAB_NR_RESERVED_ENTRIES, Gtf } from '../abi/grant-table.js';
 import { Domid } from '../abi/xen.js';
 import { PAGE_SHIFT, type GuestMemory, type RamWindow } from '../memory/guest-memory.js';
-import { ActiveEntries } from './active.js';
+import { ActiveEntries, UNUSUAL } from './active.js';
 import { Errno } from '../abi/errno.js';
 import { entryWord } from './entry-v1.js';
 import { statusFramesFor, V2_ENTRIES_SHIFT } from './entry-v2.js';
@@ -90,22 +90,19 @@ export class GrantTable {
   map(ref: number, readonly: boolean): number {
     const index = this.#maptrack.take();
     if (index < 0) return this.state.dying ? Gntst.bad_domain : Gntst.no_space;
-    if (this.active.pinFirst(ref, readonly)) {
-      this.#locate(this.active.frame(ref));
-      return this.#maptrack.commit(index, ref, readonly);
-    }
-    return this.#mapSlowly(ref, readonly, index);
-  }
-
-  /** Whatever is out of the ordinary: other pins, other threads, and everything that is refused. */
-  #mapSlowly(ref: number, readonly: boolean, index: number): number {
-    const status = this.state.dying ? Gntst.bad_domain : this.pin(ref, Domid.BACKEND, readonly, true);
+    let status = this.active.pinFirst(ref, readonly);
+    if (status === UNUSUAL) status = this.#pinUnusual(ref, readonly);
     if (status !== Gntst.okay) {
       this.#maptrack.putBack(index);
       return status;
     }
     this.#locate(this.active.frame(ref));
     return this.#maptrack.commit(index, ref, readonly);
+  }
+
+  /** Entries with other pins or of other threads, and all that is refused. */
+  #pinUnusual(ref: number, readonly: boolean): number {
+    return this.state.dying ? Gntst.bad_domain : this.pin(ref, Domid.BACKEND, readonly, true);
   }
 
   #locate(gfn: number): void {

@@ -28,6 +28,11 @@ const ENTER_GETEVENTS = 1;
 /** EINTR, EAGAIN, EBUSY (completions must be read first), ETIME: no harm done, come again. */
 const TRANSIENT: ReadonlySet<number> = new Set([4, 11, 16, 62]);
 
+/** Words of a completion after the first, which is the low half of its user data. */
+export const CQE_USER_HI = 1;
+export const CQE_RESULT = 2;
+export const CQE_FLAGS = 3;
+
 const SQE_WORDS_SHIFT = 4;
 const CQE_WORDS_SHIFT = 2;
 
@@ -35,7 +40,8 @@ export class IoUring {
   /** Entries written and not yet handed to the kernel. */
   toSubmit = 0;
   private readonly native: NativeUring;
-  private readonly ring: Int32Array;
+  /** The mapped completion ring, read at `completion(i)`. */
+  readonly words: Int32Array;
   private readonly sqe: Int32Array;
   private readonly sqTail: number;
   private readonly sqMask: number;
@@ -49,7 +55,7 @@ export class IoUring {
   /** @throws Error with errno ENOSYS, EPERM or ENOMEM when the kernel offers no usable io_uring */
   constructor(entries: number, completions: number) {
     this.native = new native.Uring(entries, completions);
-    this.ring = new Int32Array(this.native.ring);
+    this.words = new Int32Array(this.native.ring);
     this.sqe = new Int32Array(this.native.sqes);
     this.sqTail = this.native.sqTail >>> 2;
     this.sqMask = this.native.sqEntries - 1;
@@ -57,8 +63,8 @@ export class IoUring {
     this.cqTail = this.native.cqTail >>> 2;
     this.cqMask = this.native.cqEntries - 1;
     this.cqes = this.native.cqes >>> 2;
-    this.tail = this.ring[this.sqTail]!;
-    this.head = this.ring[this.cqHead]!;
+    this.tail = this.words[this.sqTail]!;
+    this.head = this.words[this.cqHead]!;
   }
 
   /** Completions the kernel holds without overflow. */
@@ -118,7 +124,7 @@ export class IoUring {
    * @param timeoutUs microseconds to wait at most; negative = no limit
    */
   enter(minComplete: number, timeoutUs: number): void {
-    Atomics.store(this.ring, this.sqTail, this.tail);
+    Atomics.store(this.words, this.sqTail, this.tail);
     const result = this.native.enter(this.toSubmit, minComplete, ENTER_GETEVENTS, timeoutUs);
     if (result >= 0) this.toSubmit -= result;
     else if (!TRANSIENT.has(-result)) throw new Error(`io_uring_enter: errno ${-result}`);
@@ -126,40 +132,41 @@ export class IoUring {
 
   /** Completions to be read. */
   completions(): number {
-    return (Atomics.load(this.ring, this.cqTail) - this.head) >>> 0;
+    return (Atomics.load(this.words, this.cqTail) - this.head) >>> 0;
+  }
+
+  /** Completion `i` of those `completions()` counted: its first word in `words` (CQE_* are the others). */
+  completion(i: number): number {
+    return this.cqes + (((this.head + i) & this.cqMask) << CQE_WORDS_SHIFT);
   }
 
   /** Fields of completion `i` of those `completions()` counted. */
   userLo(i: number): number {
-    return this.ring[this.cqe(i)]!;
+    return this.words[this.completion(i)]!;
   }
 
   userHi(i: number): number {
-    return this.ring[this.cqe(i) + 1]!;
+    return this.words[this.completion(i) + CQE_USER_HI]!;
   }
 
   /** A count or a negative Linux errno. */
   result(i: number): number {
-    return this.ring[this.cqe(i) + 2]!;
+    return this.words[this.completion(i) + CQE_RESULT]!;
   }
 
   flags(i: number): number {
-    return this.ring[this.cqe(i) + 3]!;
+    return this.words[this.completion(i) + CQE_FLAGS]!;
   }
 
   /** Gives the first `count` completions back to the kernel. */
   consume(count: number): void {
     this.head = (this.head + count) | 0;
-    Atomics.store(this.ring, this.cqHead, this.head);
+    Atomics.store(this.words, this.cqHead, this.head);
   }
 
   /** Unmaps and closes; requests in flight are cancelled by the kernel. Idempotent. Nothing may be called afterwards. */
   close(): void {
     this.native.close();
-  }
-
-  private cqe(i: number): number {
-    return this.cqes + (((this.head + i) & this.cqMask) << CQE_WORDS_SHIFT);
   }
 
   private makeRoom(): void {

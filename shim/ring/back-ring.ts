@@ -28,6 +28,10 @@ export class BackRing {
   /** The frontend claims more requests than the ring has room for; nothing is taken from it any more. */
   halted = false;
   readonly mask: number;
+  /** Where `locate` found the next request. */
+  request: Int32Array;
+  requestAt = 0;
+  private readonly straddler: Int32Array;
   private rspPublished: number;
   private readonly head: Int32Array;
   private readonly headBase: number;
@@ -48,6 +52,8 @@ export class BackRing {
     this.headBase = this.bases[0]!;
     this.mask = slots - 1;
     this.slotWords = slotBytes >>> 2;
+    this.straddler = new Int32Array(this.slotWords);
+    this.request = this.straddler;
     const rsp = Atomics.load(this.head, this.headBase + RSP_PROD);
     this.reqCons = rsp;
     this.rspProd = rsp;
@@ -85,6 +91,23 @@ export class BackRing {
     }
   }
 
+  /**
+   * Points `request` and `requestAt` at the words of the next request. They are the guest's own unless the slot lies
+   * across two pages: read each word once only (XSA-155).
+   */
+  locate(): void {
+    const first = FIRST_SLOT + (this.reqCons & this.mask) * this.slotWords;
+    const page = first >>> PAGE_WORDS_SHIFT;
+    if (page === (first + this.slotWords - 1) >>> PAGE_WORDS_SHIFT) {
+      this.request = this.words[page]!;
+      this.requestAt = this.bases[page]! + (first & PAGE_WORDS_MASK);
+    } else {
+      this.copyRequest(0, this.slotWords, this.straddler, 0);
+      this.request = this.straddler;
+      this.requestAt = 0;
+    }
+  }
+
   /** The next request has been copied: its slot may hold a response now. */
   consume(): void {
     this.reqCons = (this.reqCons + 1) | 0;
@@ -104,6 +127,26 @@ export class BackRing {
 
   /** The response is complete. The caller pushes at most one per request consumed. */
   pushResponse(): void {
+    this.rspProd = (this.rspProd + 1) | 0;
+  }
+
+  /** Writes a whole response of 3 words, or 4 if `words` says so; the caller pushes at most one per request consumed. */
+  respond(words: number, w0: number, w1: number, w2: number, w3: number): void {
+    const at = FIRST_SLOT + (this.rspProd & this.mask) * this.slotWords;
+    const page = at >>> PAGE_WORDS_SHIFT;
+    if (page === (at + words - 1) >>> PAGE_WORDS_SHIFT) {
+      const into = this.words[page]!;
+      const first = this.bases[page]! + (at & PAGE_WORDS_MASK);
+      into[first] = w0;
+      into[first + 1] = w1;
+      into[first + 2] = w2;
+      if (words === 4) into[first + 3] = w3;
+    } else {
+      this.setResponseWord(0, w0);
+      this.setResponseWord(1, w1);
+      this.setResponseWord(2, w2);
+      if (words === 4) this.setResponseWord(3, w3);
+    }
     this.rspProd = (this.rspProd + 1) | 0;
   }
 
