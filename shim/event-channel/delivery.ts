@@ -95,9 +95,8 @@ export class Delivery {
 
   /**
    * Sets the vCPU's upcall flag and interrupts it. A guest with FIFO event channels looks at no 2-level bit, so a port
-   * of that ABI serves as a bell: whatever way the vCPU hears of events, the kernel rings it. Both bits are cleared
-   * first, the selector's before the port's, so that a ring still under way either comes after what the guest is to
-   * see or leaves the bell free for the next one.
+   * of that ABI serves as a bell: whatever way the vCPU hears of events, the kernel rings it. Its bits are cleared
+   * first; a ring still under way then either comes after what the guest is to see, or leaves the bell free.
    */
   #tell(vcpu: number): void {
     const upcall = this.#areas.upcall(vcpu);

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { demoSteps, runCourse, runSession, type Session } from '../../cli/demo/session.js';
 import { blockCourse, blockDisks, blockSteps } from './block-course.js';
+import { fifoCourse, fifoOptions, fifoSteps } from './fifo-course.js';
 
 type Run = Pick<Session, 'machine' | 'vcpus' | 'memory' | 'steps'>;
 
@@ -19,12 +20,15 @@ export const runs = {
 /** The guest that uses its disks in every way there is. */
 export const blockRun = { machine: 'q35', vcpus: 2, memory: 512, disks: blockDisks, steps: blockSteps } as const;
 
+/** The guest with what Xen offers beyond the default. */
+export const fifoRun = { machine: 'q35', vcpus: 2, memory: 512, xenOptions: fifoOptions, steps: fifoSteps } as const;
+
 /** Runs them all, or those named. */
 export async function allRuns(
   image: string,
   results: string,
   say: (line: string) => void,
-  names: readonly string[] = [...Object.keys(runs), 'block'],
+  names: readonly string[] = [...Object.keys(runs), 'block', 'fifo'],
 ): Promise<void> {
   for (const name of names) {
     const common = {
@@ -36,6 +40,7 @@ export async function allRuns(
     };
     const report = name === 'block'
       ? await runCourse({ ...blockRun, ...common }, blockCourse)
+      : name === 'fifo' ? await runCourse({ ...fifoRun, ...common }, fifoCourse)
       : await runSession({ ...runs[name as keyof typeof runs], ...common });
     writeFileSync(join(results, `${name}.json`), JSON.stringify(report));
   }

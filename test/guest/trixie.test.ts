@@ -8,7 +8,8 @@ import type { Report } from '../../cli/demo/report.js';
 import { builtImage } from '../../vm-images/build.js';
 import { imageSpec } from '../../vm-images/manifest.js';
 import { blockTitles } from './block-course.js';
-import { allRuns, blockRun, runs } from './runs.js';
+import { fifoTitles } from './fifo-course.js';
+import { allRuns, blockRun, fifoRun, runs } from './runs.js';
 
 const results = mkdtempSync(join(tmpdir(), 'xenshim-guests-'));
 const said: string[] = [];
@@ -81,4 +82,7 @@ for (const [name, run] of Object.entries(runs)) {
 }
 for (const stepName of blockRun.steps) {
   testStep('block', stepName, `Debian trixie and its disks: ${blockTitles[stepName]}`);
+}
+for (const stepName of fifoRun.steps) {
+  testStep('fifo', stepName, `Debian trixie with FIFO event channels: ${fifoTitles[stepName]}`);
 }
