@@ -48,6 +48,10 @@ export interface Native {
   eventfdSignal(fd: number): void;
   /** Reads and clears the counter; 0 if it was 0. */
   eventfdDrain(fd: number): number;
+  /** A timer on CLOCK_MONOTONIC, to be watched and drained like an eventfd. */
+  timerfd(): number;
+  /** Makes it readable `ns` nanoseconds from now; 0 disarms it. */
+  timerfdSet(fd: number, ns: number): void;
   closeFd(fd: number): void;
   /** Calls back on this thread's event loop while the descriptor is readable. */
   watchReadable(fd: number, readable: () => void): Watcher;

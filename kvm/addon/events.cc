@@ -1,5 +1,6 @@
 // Eventfds and descriptor polling on the calling thread's event loop.
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -28,6 +29,21 @@ Napi::Value EventfdDrain(const Napi::CallbackInfo& info) {
   uint64_t count = 0;
   if (read(Fd(info[0]), &count, sizeof count) < 0 && errno != EAGAIN) ThrowErrno(info.Env(), "read(eventfd)");
   return Napi::Number::New(info.Env(), static_cast<double>(count));
+}
+
+Napi::Value Timerfd(const Napi::CallbackInfo& info) {
+  const int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (fd < 0) ThrowErrno(info.Env(), "timerfd_create");
+  return Napi::Number::New(info.Env(), fd);
+}
+
+// (fd, nanoseconds from now): readable once then; 0 disarms.
+void TimerfdSet(const Napi::CallbackInfo& info) {
+  const auto after = static_cast<int64_t>(info[1].As<Napi::Number>().DoubleValue());
+  itimerspec setting{};
+  setting.it_value.tv_sec = after / 1'000'000'000;
+  setting.it_value.tv_nsec = after % 1'000'000'000;
+  if (timerfd_settime(Fd(info[0]), 0, &setting, nullptr) != 0) ThrowErrno(info.Env(), "timerfd_settime");
 }
 
 void CloseFd(const Napi::CallbackInfo& info) {
@@ -105,6 +121,8 @@ void InitEvents(Napi::Env env, Napi::Object exports) {
   exports.Set("eventfd", Napi::Function::New(env, Eventfd));
   exports.Set("eventfdSignal", Napi::Function::New(env, EventfdSignal));
   exports.Set("eventfdDrain", Napi::Function::New(env, EventfdDrain));
+  exports.Set("timerfd", Napi::Function::New(env, Timerfd));
+  exports.Set("timerfdSet", Napi::Function::New(env, TimerfdSet));
   exports.Set("closeFd", Napi::Function::New(env, CloseFd));
   exports.Set("watchReadable", Napi::Function::New(env, WatchReadable));
 }

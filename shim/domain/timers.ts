@@ -1,9 +1,9 @@
 /** The timers of a vCPU where the kernel does not run them: singleshot (also set_timer_op) and periodic. */
-import { Alarm } from './alarm.js';
 import type { SystemClock } from './clock.js';
+import { PreciseAlarm } from './precise-alarm.js';
 
 interface Timers {
-  readonly singleshot: Alarm;
+  readonly singleshot: PreciseAlarm;
   periodic?: NodeJS.Timeout;
 }
 
@@ -46,7 +46,7 @@ export class VcpuTimers {
 
   stopAll(): void {
     for (const { singleshot, periodic } of this.#timers.values()) {
-      singleshot.stop();
+      singleshot.close();
       clearInterval(periodic);
     }
     this.#timers.clear();
@@ -55,7 +55,7 @@ export class VcpuTimers {
   #of(vcpu: number): Timers {
     let timers = this.#timers.get(vcpu);
     if (timers === undefined) {
-      timers = { singleshot: new Alarm(this.#clock, () => this.#fire(vcpu)) };
+      timers = { singleshot: new PreciseAlarm(this.#clock, () => this.#fire(vcpu)) };
       this.#timers.set(vcpu, timers);
     }
     return timers;

@@ -129,6 +129,17 @@ test('E32: bind_virq 24 is -EINVAL, TIMER twice -EEXIST, vCPU 9999 -ENOENT', (t)
   t.true(guest.bindVirq(Virq.ARGO, 0) > 0);
 });
 
+test('of Xen’s own virtual interrupts a guest may bind DEBUG on each vCPU, and CONSOLE on none', (t) => {
+  const guest = make(t);
+  const ports = [0, 1].map((vcpu) => guest.bindVirq(Virq.DEBUG, vcpu));
+  t.true(ports[0]! > 0 && ports[1]! > 0 && ports[0] !== ports[1]);
+  t.is(errnoName(guest.bindVirq(Virq.DEBUG, 1)), '-EEXIST');
+  t.is(errnoName(guest.bindVirq(Virq.CONSOLE, 0)), '-EBUSY');
+  t.is(errnoName(guest.bindVirq(Virq.CONSOLE, 1)), '-EINVAL');
+  t.is(guest.close(ports[1]!), 0);
+  t.true(guest.bindVirq(Virq.DEBUG, 1) > 0, 'free again');
+});
+
 test('the timer’s port is the kernel’s while it is bound', (t) => {
   const guest = make(t);
   const port = guest.bindVirq(Virq.TIMER, 1);

@@ -2,6 +2,7 @@ import test from 'ava';
 import { Errno } from '../../../shim/abi/errno.js';
 import { MapSpace, MemoryOp } from '../../../shim/abi/memory.js';
 import { HypercallNumber } from '../../../shim/abi/xen.js';
+import { SpecialGfn } from '../../../shim/domain/own-pages.js';
 import { guestRegions } from '../../../shim/hypercall/memory-op/memory-map.js';
 import { errnoName, Guest } from '../../helpers/guest.js';
 
@@ -304,6 +305,17 @@ test('a frame given back cannot be granted until it is populated again', async (
   t.is(map(), -9);
   await reservation(guest, MemoryOp.populate_physmap, [800]);
   t.true(map() >= 0);
+});
+
+test('E93: no memory map names a special page as RAM, with any amount of RAM on pc and q35', (t) => {
+  // QEMU's own map, which a PVH kernel gets in start_info, is of the same RAM: below 4 GiB it ends at 3.5 GiB at most.
+  for (const low of [0x1000, 0x2_0000, 0x8_0000, 0xb_0000, 0xc_0000, 0xe_0000]) {
+    const ranges = [{ fd: 0, offset: 0, gfn: 0, pages: low }, { fd: 0, offset: 0, gfn: 0x10_0000, pages: 0x4_0000 }];
+    for (const gfn of Object.values(SpecialGfn)) {
+      const inRam = guestRegions(ranges).some(({ addr, size }) => gfn * 4096 >= addr && gfn * 4096 < addr + size);
+      t.false(inRam, `${gfn.toString(16)} with ${low.toString(16)} pages`);
+    }
+  }
 });
 
 test('memory_map tells RAM around the legacy hole, as many entries as fit', (t) => {
