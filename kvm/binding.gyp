@@ -8,7 +8,8 @@
     {
       "target_name": "xenshim_native",
       "sources": [
-        "addon/module.cc", "addon/memory.cc", "addon/events.cc", "addon/bridge.cc", "addon/uring.cc", "addon/image.cc"
+        "addon/module.cc", "addon/memory.cc", "addon/events.cc", "addon/bridge.cc", "addon/uring.cc", "addon/image.cc",
+        "addon/pager.cc", "pager/pager.cc", "pager/evict.cc"
       ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS"],
@@ -23,7 +24,7 @@
       "product_extension": "so",
       "sources": [
         "plugin/attributes.cc", "plugin/channel.cc", "plugin/config_script.cc", "plugin/cpuid.cc",
-        "plugin/hypercall.cc", "plugin/interpose.cc", "plugin/irqfd.cc", "plugin/pci.cc",
+        "plugin/hypercall.cc", "plugin/interpose.cc", "plugin/irqfd.cc", "plugin/paging.cc", "plugin/pci.cc",
         "plugin/platform_device.cc", "plugin/ram.cc", "plugin/requests.cc", "plugin/reset.cc",
         "plugin/unplug.cc", "plugin/vcpu.cc"
       ],

@@ -16,6 +16,13 @@ export interface RamRange {
   readonly pages: number;
 }
 
+/** Guest RAM watched by a userfaultfd made in QEMU's process. The holder closes `fd`. */
+export interface RamWatch {
+  readonly fd: number;
+  /** Where QEMU has mapped the files of guest RAM; `fd` as in RamRange, addresses and lengths in bytes. */
+  readonly mappings: readonly { readonly fd: number; readonly offset: number; readonly hva: number; readonly length: number }[];
+}
+
 /** Pages of our own that can be shown to the guest at a frame of our choosing (grant frames, store and console rings). */
 export interface OwnPages {
   readonly fd: number;
@@ -138,6 +145,12 @@ export interface Bridge {
   /** Shows page `page` of `own` to the guest at `gfn`, which must be a hole. KvmError EEXIST if it is RAM. */
   placeOwnPage(gfn: number, page: number): void;
   removeOwnPage(gfn: number): void;
+
+  /**
+   * From now on missing pages of guest RAM, and writes to those that are protected, wait in the userfaultfd. Once.
+   * KvmError EPERM, EINVAL or ENOSYS where the host does not offer that.
+   */
+  watchRam?(): RamWatch;
 
   /** Carries out what QEMU would do for an ACPI power-off, a reset or a guest panic, or holds the machine. One-way. */
   power(action: PowerAction): void;

@@ -1,6 +1,6 @@
 /** The bridge over a real plugin: exit slots in shared memory, everything else over the channel. */
 import type {
-  Bridge, BridgeEvents, HypercallExit, OwnPages, PowerAction, RamRange, RunstateTimes, SendRoute,
+  Bridge, BridgeEvents, HypercallExit, OwnPages, PowerAction, RamRange, RamWatch, RunstateTimes, SendRoute,
 } from './bridge.js';
 import { Channel, type Notice } from './channel.js';
 import { native, type Watcher } from './native.js';
@@ -49,6 +49,8 @@ export class NativeBridge implements Bridge {
   #ram: RamRange[] = [];
   #nextRam: RamRange[] = [];
   #ramGeneration = 0;
+  readonly #mappings: RamWatch['mappings'][number][] = [];
+  #watchFd = -1;
   #closed = false;
   #ended = false;
   #again: NodeJS.Immediate | undefined;
@@ -231,6 +233,16 @@ export class NativeBridge implements Bridge {
         this.#ramGeneration = Number(arg[0]);
         this.#events?.ramChanged();
         break;
+      case Op.RamMapping: {
+        const fd = this.#files.get(Number(arg[0]));
+        if (fd !== undefined) {
+          this.#mappings.push({ fd, offset: Number(arg[1]), hva: Number(arg[2]), length: Number(arg[3]) });
+        }
+        break;
+      }
+      case Op.RamWatch:
+        this.#watchFd = notice.fd;
+        break;
       case Op.LogLine:
         this.#options.log(Number(arg[0]), notice.text);
         break;
@@ -332,6 +344,13 @@ export class NativeBridge implements Bridge {
 
   removeOwnPage(gfn: number): void {
     this.#channel.call('SET_USER_MEMORY_REGION', Op.RemovePage, [gfn]);
+  }
+
+  watchRam(): RamWatch {
+    this.#channel.call('userfaultfd', Op.WatchRam, []);
+    // The mappings and the descriptor came before the reply.
+    this.#onMessages();
+    return { fd: this.#watchFd, mappings: this.#mappings };
   }
 
   power(action: PowerAction): void {

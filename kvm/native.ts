@@ -33,6 +33,40 @@ export interface NativeUring {
   close(): void;
 }
 
+/** A pager with a thread of its own (kvm/pager). */
+export interface NativePager {
+  start(): void;
+  /**
+   * Evicts what can be of `count` frames: how many, or a negative errno: EBUSY = none, because of pins; EAGAIN = the
+   * pager waits for room in its file.
+   */
+  evict(gfn: number, count: number): number;
+  /** Ends the thread. What is not there then never comes back. Idempotent. */
+  stop(): void;
+}
+
+/** Descriptors stay the caller's, who keeps them open until after `stop`. */
+export interface PagerOptions {
+  readonly uffd: number;
+  /** memfd of a FrameHeader and a word per frame, and its length. */
+  readonly words: number;
+  readonly wordsBytes: number;
+  /** The page file: frame n is at n × 4096. */
+  readonly file: number;
+  /** eventfd to wake the pager. */
+  readonly bell: number;
+  /** eventfd the pager writes: a request was served, or it is blocked or has failed. */
+  readonly done: number;
+  /** Frames. */
+  readonly maxResident: number;
+  /** `hva` in the process of the userfaultfd. */
+  readonly ranges: readonly { gfn: number; pages: number; hva: number; fd: number; offset: number }[];
+}
+
+type FrameHeaderWord =
+  | 'counting' | 'tracking' | 'resident' | 'max_resident' | 'idle' | 'head' | 'tail' | 'blocked' | 'failed' | 'failed_gfn'
+  | 'faults' | 'requests' | 'refused' | 'paged_in' | 'zeroed' | 'evicted' | 'cancelled' | 'eagain' | 'released' | 'ring';
+
 export interface Native {
   /** mmap(MAP_SHARED) read-write; `align` (bytes, a power of two, or 0) is the alignment of the address. */
   mapShared(fd: number, offset: number, length: number, align: number): Mapping;
@@ -73,6 +107,12 @@ export interface Native {
 
   readonly Uring: new (entries: number, cqEntries: number) => NativeUring;
 
+  /** Sleeps while the 32-bit word at `offset` has the value, at most `ms`. */
+  futexWait(buffer: ArrayBuffer, offset: number, value: number, ms: number): void;
+  /** Word indices of FrameHeader (kvm/core/frames.h). */
+  readonly frameHeader: Readonly<Record<FrameHeaderWord | 'WORDS' | 'RING', number>>;
+  readonly Pager: new (options: PagerOptions) => NativePager;
+
   /** Takes a shared open-file-description lock; false if another description holds an exclusive one there. */
   lockShared(fd: number, start: number, length: number): boolean;
   /** Gives up this description's locks there. */
@@ -106,7 +146,8 @@ type Offsets<Names extends string> = Readonly<Record<Names | 'SIZE', number>>;
 type BridgeOpName =
   | 'SetLongMode' | 'SetSharedInfo' | 'SetCallbackVector' | 'SetVcpuInfo' | 'SetVcpuTimeInfo' | 'SetRunstateArea'
   | 'SetRunstateUpdate' | 'GetRunstate' | 'SetUpcallVector' | 'SetTimer' | 'RouteSend' | 'BindIrqfd' | 'MoveIrqfd'
-  | 'UnbindIrqfd' | 'PlacePage' | 'RemovePage' | 'GetTime' | 'SetKernelPoll' | 'Raise' | 'SetGsi' | 'Power' | 'Hello' | 'Reply' | 'RamBegin'
+  | 'UnbindIrqfd' | 'PlacePage' | 'RemovePage' | 'GetTime' | 'SetKernelPoll' | 'WatchRam' | 'RamMapping' | 'RamWatch'
+  | 'Raise' | 'SetGsi' | 'Power' | 'Hello' | 'Reply' | 'RamBegin'
   | 'RamFile' | 'RamRange' | 'RamEnd' | 'LogLine' | 'Init';
 
 const require = createRequire(import.meta.url);

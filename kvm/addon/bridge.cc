@@ -190,6 +190,7 @@ Napi::Object Ops(Napi::Env env) {
   OP(RemovePage);
   OP(GetTime);
   OP(SetKernelPoll);
+  OP(WatchRam);
   OP(Raise);
   OP(SetGsi);
   OP(Power);
@@ -200,6 +201,8 @@ Napi::Object Ops(Napi::Env env) {
   OP(RamRange);
   OP(RamEnd);
   OP(LogLine);
+  OP(RamMapping);
+  OP(RamWatch);
   OP(Init);
   return ops;
 }

@@ -9,6 +9,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitBridge(env, exports);
   InitUring(env, exports);
   InitImage(env, exports);
+  InitPager(env, exports);
   return exports;
 }
 

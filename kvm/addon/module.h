@@ -9,6 +9,7 @@ void InitMemory(Napi::Env env, Napi::Object exports);
 void InitEvents(Napi::Env env, Napi::Object exports);
 void InitBridge(Napi::Env env, Napi::Object exports);
 void InitUring(Napi::Env env, Napi::Object exports);
+void InitPager(Napi::Env env, Napi::Object exports);
 void InitImage(Napi::Env env, Napi::Object exports);
 
 /// Throws a JavaScript Error "<what>: <strerror>" with a numeric `errno` property.

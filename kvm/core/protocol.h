@@ -74,6 +74,8 @@ enum Op : uint32_t {
   kRemovePage,           // gfn
   kGetTime,              // → ns of system time
   kSetKernelPoll,        // on
+  kWatchRam,             // watches all guest RAM for missing pages; a kRamMapping for each mapping and a kRamWatch precede
+                         // the reply
   // shim → plugin, one-way
   kRaise = 64,           // port, vcpu
   kSetGsi,               // gsi, level
@@ -86,6 +88,8 @@ enum Op : uint32_t {
   kRamRange,             // file id, offset, gpa, bytes
   kRamEnd,               // generation
   kLogLine,              // level; text
+  kRamMapping,           // file id, offset, address in QEMU, bytes
+  kRamWatch,             // (+userfaultfd)
   // shim → plugin, once, first (+ bridge memfd, own-pages memfd, doorbell eventfd)
   kInit = 192,           // version, pages of own memory
 };

@@ -15,6 +15,7 @@
 
 #include "plugin/log.h"
 #include "plugin/machine.h"
+#include "plugin/paging.h"
 #include "plugin/ram.h"
 #include "plugin/requests.h"
 
@@ -22,6 +23,9 @@ namespace xenshim {
 namespace {
 
 constexpr const char* kVariable = "XENSHIM_BRIDGE";  // number of the socket's descriptor
+
+// What QEMU gets to end by itself, s.
+constexpr unsigned kEndPatience = 5;
 
 int channel = -1;
 
@@ -60,6 +64,11 @@ void* Serve(void*) {
   // Without the shim the guest has neither disks nor a clock source to wait for: let QEMU end in its own way.
   std::fprintf(stderr, "xenshim: the shim process is gone; stopping this machine\n");
   kill(getpid(), SIGTERM);
+  if (RamWatched()) {
+    // A vCPU may wait for a page that nobody brings any more, and QEMU for the vCPU.
+    sleep(kEndPatience);
+    kill(getpid(), SIGKILL);
+  }
   return nullptr;
 }
 

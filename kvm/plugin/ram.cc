@@ -217,6 +217,16 @@ void AnnounceRamIfChanged() {
   header.ram_generation.store(generation);
 }
 
+std::vector<RamMapping> RamMappings() {
+  std::lock_guard lock(mutex);
+  std::vector<RamMapping> found;
+  for (const auto& [hva, backing] : SharedMappings())
+    for (size_t id = 0; id < files.size(); id++)
+      if (files[id].device == backing.device && files[id].inode == backing.inode)
+        found.push_back({id, backing.offset, hva, backing.end - hva});
+  return found;
+}
+
 bool SetOwnPages(int fd, uint64_t pages) {
   void* memory = mmap(nullptr, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) return false;

@@ -5,6 +5,7 @@
 #include "plugin/attributes.h"
 #include "plugin/irqfd.h"
 #include "plugin/machine.h"
+#include "plugin/paging.h"
 #include "plugin/ram.h"
 
 namespace xenshim {
@@ -49,6 +50,7 @@ int64_t HandleRequest(const Message& request, int fd, Message& reply) {
       return 0;
     }
     case kSetKernelPoll: return SetKernelPoll(arg[0] != 0);
+    case kWatchRam: return WatchRam();
     case kRaise: return Raise(arg[0], arg[1]);
     case kSetGsi: {
       kvm_irq_level level{};

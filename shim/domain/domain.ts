@@ -3,9 +3,9 @@
  * has shut down. It is driven by hypercalls (shim/hypercall) and by the machine (reset, memory changes).
  */
 import { EventEmitter } from 'node:events';
-import type { Bridge } from '../../kvm/bridge.js';
+import type { Bridge, RamRange } from '../../kvm/bridge.js';
+import { native } from '../../kvm/native.js';
 import { PORTS_FIFO } from '../abi/event-channel.js';
-import { Gntst } from '../abi/grant-table.js';
 import { HvmParam } from '../abi/hvm-params.js';
 import { ShutdownReason } from '../abi/sched.js';
 import { Domid, Virq } from '../abi/xen.js';
@@ -17,6 +17,7 @@ import { EventChannels } from '../event-channel/event-channels.js';
 import { KernelRoutes } from '../event-channel/kernel-routes.js';
 import { createGrantState } from '../grant-table/state.js';
 import type { GrantTable } from '../grant-table/table.js';
+import { createFrames, type FrameHandles } from '../memory/frames.js';
 import { attachGuest, type AttachedGuest, type GuestHandles } from '../memory/attach.js';
 import { PAGE_SIZE, type GuestMemory } from '../memory/guest-memory.js';
 import { P2m } from '../memory/p2m.js';
@@ -81,6 +82,7 @@ export class Domain extends EventEmitter<DomainEvents> {
   readonly poller: Poller;
   readonly #attached: AttachedGuest;
   readonly #grants: SharedArrayBuffer;
+  readonly #frames: FrameHandles;
   readonly #routes: KernelRoutes;
   readonly #letGo: LetGo;
   readonly #onShutdown: OnShutdown;
@@ -113,11 +115,10 @@ export class Domain extends EventEmitter<DomainEvents> {
       ownPages: bridge.own.pages,
       firstOwnPage: FIRST_GRANT_PAGE,
     });
+    this.#frames = createFrames(framesFor(bridge.ramRanges()));
     this.#attached = attachGuest(this.handles());
     this.grantTable = this.#attached.grantTable;
     this.p2m = new P2m(this.#attached.memory, this.#attached.own);
-    // A frame the guest gave back cannot be granted, though its memory still stands behind it.
-    this.grantTable.frames.residency = (gfn) => (this.p2m.kind(gfn) === 'hole' ? Gntst.bad_page : Gntst.okay);
     this.areas = new EventAreas(this.p2m.ownPlace(OwnPage.SHARED_INFO), true);
     this.delivery = new Delivery(bridge, this.areas);
     this.#routes = new KernelRoutes(bridge, log);
@@ -145,7 +146,8 @@ export class Domain extends EventEmitter<DomainEvents> {
   /** What a thread needs to attach to this guest (shim/memory/attach.ts). */
   handles(): GuestHandles {
     const { fd, pages } = this.bridge.own;
-    return { ram: this.bridge.ramRanges(), own: { fd, pages }, grants: this.#grants, domid: this.domid };
+    const ram = this.bridge.ramRanges();
+    return { ram, own: { fd, pages }, grants: this.#grants, domid: this.domid, frames: this.#frames };
   }
 
   /** Guest RAM as the main thread sees it. */
@@ -270,6 +272,8 @@ export class Domain extends EventEmitter<DomainEvents> {
     this.#consolePort?.close();
     this.grantTable.teardown();
     this.#attached.detach();
+    native.closeFd(this.#frames.fd);
+    native.closeFd(this.#frames.bell);
   }
 
   /** Back to the state of a fresh machine, as far as it is ours. */
@@ -282,10 +286,11 @@ export class Domain extends EventEmitter<DomainEvents> {
       const page = this.p2m.lift(gfn)!;
       this.grantTable.showOwnPage(page, undefined);
     }
-    this.p2m.reset();
     this.sharedInfo.reset();
     this.grantTable.reset();
     this.vcpus.reset();
+    // Last, for only what nobody holds any more can be had again.
+    this.p2m.reset();
     this.params.reset();
     this.#latched = undefined;
     this.areas.reset(this.sharedInfo.home, true);
@@ -332,3 +337,8 @@ export class Domain extends EventEmitter<DomainEvents> {
 
 /** Reserved grant entries (public/grant_table.h, GNTTAB_RESERVED_*). */
 const GrantRef = Object.freeze({ CONSOLE: 0, STORE: 1 });
+
+/** Frames with a word: up to the end of RAM, and room for memory added later. What is not used costs nothing. */
+function framesFor(ram: readonly RamRange[]): number {
+  return ram.reduce((end, { gfn, pages }) => Math.max(end, gfn + pages), 2 ** 24);
+}

@@ -83,7 +83,10 @@ export class Physmap {
   remove(gfn: number): number {
     if (!(gfn < MAX_GFN) || this.#p2m.kind(gfn) === 'hole') return -Errno.ENOENT;
     this.#vacate(gfn);
-    if (this.#p2m.kind(gfn) === 'ram') this.#p2m.release(gfn);
+    if (this.#p2m.kind(gfn) === 'ram') {
+      this.#grants.countPins();
+      this.#p2m.frames.release(gfn);
+    }
     return 0;
   }
 
@@ -92,16 +95,17 @@ export class Physmap {
     return this.remove(gfn) === 0;
   }
 
-  /** Is this a frame of RAM that was given back? For every other frame there is no memory to be had. */
+  /**
+   * Is this a frame of RAM that was given back, and does no I/O use its old page any more? For every other frame there is
+   * no memory to be had.
+   */
   mayPopulate(gfn: number): boolean {
-    return gfn < MAX_GFN && this.#p2m.backed(gfn) && this.#p2m.kind(gfn) === 'hole';
+    return gfn < MAX_GFN && this.#p2m.lookupQuery(gfn) === 'hole' && this.#p2m.frames.pins(gfn) === 0;
   }
 
   /** Makes a frame that was given back RAM again, zeroed; false if it was not. */
   populate(gfn: number): boolean {
-    if (!this.mayPopulate(gfn)) return false;
-    this.#p2m.restore(gfn);
-    return true;
+    return this.mayPopulate(gfn) && this.#p2m.frames.restore(gfn);
   }
 
   /** Removes what is ours at a frame. Xen, too, drops a page that another one replaces. */

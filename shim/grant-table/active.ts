@@ -129,7 +129,7 @@ export class ActiveEntries {
     const set = readonly ? Gtf.reading : Gtf.reading | Gtf.writing;
     if (Atomics.compareExchange(shared, entry, seen, seen | set) !== seen) return UNUSUAL;
     const gfn = shared[entry + 1]! >>> 0;
-    const status = frames.check(gfn);
+    const status = frames.pin(gfn);
     if (status !== Gntst.okay) {
       clearStatus(shared, entry, set);
       return status;
@@ -165,7 +165,7 @@ export class ActiveEntries {
       let status = setStatus(shared, entry, domid, readonly, mapping);
       if (status === Gntst.okay && pins === 0) {
         const gfn = entryFrame(shared, entry);
-        status = this.#frames.check(gfn);
+        status = this.#frames.pin(gfn);
         if (status === Gntst.okay) {
           words[at + FRAME] = gfn;
           words[at + DOMID] = domid;
@@ -207,7 +207,7 @@ export class ActiveEntries {
     if (status === Gntst.okay && pins === 0) {
       const extent = shared[entry + 1]!;
       const gfn = shared[entry + 2]! >>> 0;
-      status = shared[entry + 3] === 0 ? frames.check(gfn) : Gntst.bad_page;
+      status = shared[entry + 3] === 0 ? frames.pin(gfn) : Gntst.bad_page;
       if (status === Gntst.okay) {
         this.#words[at + FRAME] = gfn;
         this.#words[at + DOMID] = domid;
@@ -245,8 +245,17 @@ export class ActiveEntries {
     const left = pins - (readonly ? RO_ONE : RW_ONE);
     let gone = left === 0 ? Gtf.reading : 0;
     if (!readonly && (left & RW_MASK) === 0) gone |= Gtf.writing;
-    if (gone !== 0 && this.#words[Head.DYING] === 0) this.#clear(ref, gone);
+    if (gone !== 0) {
+      if (this.#words[Head.DYING] === 0) this.#clear(ref, gone);
+      if (this.#frames.residency !== null) this.#release(this.frame(ref), left === 0, (gone & Gtf.writing) !== 0);
+    }
     this.unlock(ref, left);
+  }
+
+  /** The frame may go when the entry's last pin has gone. */
+  #release(gfn: number, last: boolean, written: boolean): void {
+    if (written) this.#frames.residency?.wrote(gfn);
+    if (last) this.#frames.unpin(gfn);
   }
 
   #clear(ref: number, flags: number): void {
@@ -291,6 +300,7 @@ export class ActiveEntries {
 
   /** Forgets every pin; exclusive section only. */
   forgetAll(): void {
+    for (const ref of this.pinned()) this.#frames.unpin(this.frame(ref));
     this.#words.fill(0, this.#at, this.#at + (this.#state.maxRefs << ACTIVE_SHIFT));
   }
 

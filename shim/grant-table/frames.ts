@@ -5,6 +5,7 @@
 import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
 import { Gntst } from '../abi/grant-table.js';
 import { entry2InFrame, STATUS_SHIFT, statusInFrame, statusShift, V2_ENTRIES_SHIFT } from './entry-v2.js';
+import type { Residency } from './residency.js';
 import { ENTRIES_PER_FRAME, ENTRIES_SHIFT, Head, PLACE_WORDS, PlaceKind, type GrantState } from './state.js';
 
 export const WORDS_PER_PAGE_SHIFT = 10;
@@ -16,12 +17,6 @@ const NOWHERE = new Int32Array(WORDS_PER_PAGE);
 /** Where a grant frame is. */
 export type FramePlace = { readonly own: number } | { readonly gfn: number };
 
-/**
- * Says whether a frame that is RAM is there now: 0, GNTST_eagain (its page-in has been started) or GNTST_bad_page
- * (given back by the guest). Must not wait and must not touch the page.
- */
-export type Residency = (gfn: number) => number;
-
 export class TableFrames {
   readonly #state: GrantState;
   /** The entries are of version 2. */
@@ -30,6 +25,7 @@ export class TableFrames {
   readonly words: Int32Array[];
   readonly base: Int32Array;
   #generation = 0;
+  /** null where no frame is ever taken away. */
   residency: Residency | null = null;
 
   constructor(
@@ -156,10 +152,14 @@ export class TableFrames {
     return this.base[ref >>> ENTRIES_SHIFT]! + ((ref & (ENTRIES_PER_FRAME - 1)) << 1);
   }
 
-  /** okay, bad_page (no RAM and no page of ours there) or eagain: may an entry name this frame? */
-  check(gfn: number): number {
+  /** Pins the frame an entry names: okay, bad_page (no RAM and no page of ours there) or eagain. */
+  pin(gfn: number): number {
     if (this.memory.window(gfn) === undefined) return this.ownPageAt(gfn) < 0 ? Gntst.bad_page : Gntst.okay;
-    return this.residency === null ? Gntst.okay : this.residency(gfn);
+    return this.residency === null ? Gntst.okay : this.residency.pin(gfn);
+  }
+
+  unpin(gfn: number): void {
+    if (this.residency !== null && this.memory.window(gfn) !== undefined) this.residency.unpin(gfn);
   }
 
   /** The own page shown to the guest at a frame, or -1. Searched only for frames that are not RAM. */

@@ -338,14 +338,22 @@ export class GrantTable {
     this.#guard.release();
   }
 
-  /**
-   * Frames with a pin: their pages must neither be given back to the host nor evicted. A snapshot; a map that begins
-   * later is stopped by `frames.residency`, which therefore has to refuse a frame before this is asked (spec A2.10).
-   */
+  /** Frames with a pin: their pages must neither be given back to the host nor evicted. A snapshot. */
   pinnedFrames(): Set<number> {
     const frames = new Set<number>();
     for (const ref of this.active.pinned()) frames.add(this.active.frame(ref));
     return frames;
+  }
+
+  /** From now on a pinned entry pins its frame, too: somebody is about to take frames away. */
+  countPins(): void {
+    const { frames } = this.memory;
+    if (frames === null || frames.counting) return;
+    this.exclusive(() => {
+      const pinned: number[] = [];
+      for (const ref of this.active.pinned()) pinned.push(this.active.frame(ref));
+      frames.count(pinned);
+    });
   }
 
   stats(): GrantStats {

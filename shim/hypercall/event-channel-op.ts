@@ -90,7 +90,7 @@ export const eventChannelOp = hypercall({
       (call, view, at) => {
         const { channels, p2m } = call.domain;
         view.setUint8(at.link_bits, EvtchnFifo.LINK_BITS);
-        const page = p2m.locate(Number(view.getBigUint64(at.control_gfn, true)));
+        const page = p2m.locateForGood(Number(view.getBigUint64(at.control_gfn, true)));
         return channels.initControl(view.getUint32(at.vcpu, true), page, view.getUint32(at.offset, true));
       },
     ),
@@ -99,7 +99,7 @@ export const eventChannelOp = hypercall({
       'expand_array',
       { layout: EvtchnExpandArray, direction: 'in' },
       (call, view, at) =>
-        call.domain.channels.expandArray(call.domain.p2m.locate(Number(view.getBigUint64(at.array_gfn, true)))),
+        call.domain.channels.expandArray(call.domain.p2m.locateForGood(Number(view.getBigUint64(at.array_gfn, true)))),
     ),
     operation(
       EvtchnOp.set_priority,

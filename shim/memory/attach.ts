@@ -6,6 +6,8 @@ import { native } from '../../kvm/native.js';
 import { BackendGrants } from '../grant-table/backend-grants.js';
 import type { ForeignGrants } from '../grant-table/foreign.js';
 import { GrantTable } from '../grant-table/table.js';
+import { grantResidency } from '../grant-table/residency.js';
+import { Frames, type FrameHandles } from './frames.js';
 import { GuestMemory, PAGE_SIZE, ramWindow, WINDOW_PAGES, type RamRange, type RamWindow } from './guest-memory.js';
 
 /**
@@ -21,6 +23,8 @@ export interface GuestHandles {
   /** From createGrantState. */
   readonly grants: SharedArrayBuffer;
   readonly domid: number;
+  /** Without it no frame is ever taken away. */
+  readonly frames?: FrameHandles;
 }
 
 /** A guest as the attached thread sees it. */
@@ -60,8 +64,12 @@ export function attachGuest(handles: GuestHandles): AttachedGuest {
 
   try {
     const memory = new GuestMemory(windowsOf(handles.ram));
+    const frames = handles.frames && new Frames(handles.frames);
+    frames?.layout(handles.ram);
+    memory.frames = frames ?? null;
     const own = mapWindow(handles.own.fd, 0, 0, handles.own.pages);
     const grantTable = new GrantTable(handles.grants, memory, own, handles.domid);
+    if (frames !== undefined) grantTable.frames.residency = grantResidency(frames);
     return {
       memory,
       own,
@@ -69,11 +77,13 @@ export function attachGuest(handles: GuestHandles): AttachedGuest {
       grants: new BackendGrants(grantTable),
       remap(ram) {
         memory.replace(windowsOf(ram));
+        frames?.layout(ram);
         grantTable.frames.reload();
       },
       detach() {
         grantTable.detach();
         memory.replace([]);
+        frames?.unmap();
         unmapAll();
       },
     };

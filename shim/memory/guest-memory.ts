@@ -20,6 +20,8 @@ export interface RamWindow {
   readonly view: DataView;
 }
 
+import type { Frames } from './frames.js';
+
 export type { RamRange } from '../../kvm/bridge.js';
 
 /** Makes a window from memory already mapped. */
@@ -39,6 +41,8 @@ export function ramWindow(gfn: number, buffer: ArrayBufferLike, hva: number): Ra
  * reported (`false`, `undefined`) and left untouched.
  */
 export class GuestMemory {
+  /** Which frames are there; null where nobody takes any away. */
+  frames: Frames | null = null;
   #windows: readonly RamWindow[];
   #last: RamWindow | undefined;
 
@@ -73,7 +77,10 @@ export class GuestMemory {
     return undefined;
   }
 
-  /** Copies `length` bytes from guest-physical `gpa`; false if any of it is not RAM. */
+  /**
+   * Copies `length` bytes from guest-physical `gpa`; false if any of it is not RAM. As `write`, it waits for a page that
+   * is paged out, and is therefore the main thread's.
+   */
   read(gpa: number, into: Uint8Array, length = into.length): boolean {
     return this.#span(gpa, length, (window, at, done, part) => {
       into.set(window.u8.subarray(at, at + part), done);
@@ -103,7 +110,9 @@ export class GuestMemory {
       if (window === undefined) return false;
       const inPage = at - gfn * PAGE_SIZE;
       const part = Math.min(PAGE_SIZE - inPage, end - at);
+      if (this.frames !== null && !this.frames.use(gfn)) return false;
       each(window, (gfn - window.gfn) * PAGE_SIZE + inPage, at - gpa, part);
+      this.frames?.used(gfn);
       at += part;
     }
     return true;

@@ -1,15 +1,19 @@
 /**
  * What the guest finds at each of its frames: RAM, a page of ours laid over a hole (grant frames, shared_info, store
- * and console rings), or nothing. RAM the guest gave back is a hole until it asks for it again.
+ * and console rings), or nothing. RAM the guest gave back is a hole until it asks for it again. What is paged out is RAM
+ * to everybody who reads and writes here: `read` and `write` wait for it, and are the main thread's.
  */
+import { Errno } from '../abi/errno.js';
 import type { Place } from '../event-channel/two-level.js';
+import { FrameState, type Frames } from './frames.js';
 import { PAGE_SHIFT, PAGE_SIZE, type GuestMemory, type RamWindow } from './guest-memory.js';
 
 export type FrameKind = 'ram' | 'own' | 'hole';
 
-/** Frames per chunk of the bitmap of given-back frames. */
-const CHUNK_SHIFT = 15;
-const CHUNK_FRAMES = 1 << CHUNK_SHIFT;
+/** What a frame is, in full. `mmio`: never memory, the device model answers there. */
+export type FrameType = 'ram' | 'unbacked' | 'paging_out' | 'paged' | 'paging_in' | 'hole' | 'overlay' | 'mmio';
+
+const TYPES: readonly FrameType[] = ['ram', 'paging_out', 'paged', 'paging_in', 'unbacked', 'hole'];
 
 export class P2m {
   readonly #memory: GuestMemory;
@@ -17,21 +21,52 @@ export class P2m {
   /** gfn → own page. */
   readonly #overlay = new Map<number, number>();
   readonly #shownAt = new Map<number, number>();
-  readonly #released = new Map<number, Uint32Array>();
-  /** Frames of RAM that hold a structure of ours (shared_info, grant frames), given back or not. */
-  readonly #borrowed = new Set<number>();
-  #releasedPages = 0;
+  /**
+   * Frames of RAM that hold a structure of ours (shared_info, grant frames). `again`: the guest had given it back;
+   * `held`: it has a pin of ours.
+   */
+  readonly #borrowed = new Map<number, { readonly again: boolean; readonly held: boolean }>();
+  /** Frames that stay although nothing of ours was placed there. */
+  readonly #kept = new Set<number>();
 
-  /** @param own all own pages as one window; its `gfn` has no meaning */
+  /**
+   * @param memory with frames
+   * @param own all own pages as one window; its `gfn` has no meaning
+   */
   constructor(memory: GuestMemory, own: RamWindow) {
+    if (memory.frames === null) throw new Error('a p2m without frames');
     this.#memory = memory;
+    this.frames = memory.frames;
     this.#own = own;
+  }
+
+  readonly frames: Frames;
+
+  /** Looks, and changes nothing: for giving memory back, for an operator. */
+  lookupQuery(gfn: number): FrameType {
+    if (this.#overlay.has(gfn)) return 'overlay';
+    if (this.#memory.window(gfn) === undefined) return 'mmio';
+    return TYPES[this.frames.state(gfn)]!;
+  }
+
+  /**
+   * Looks, and sees to it that the frame is there: 0, or -EAGAIN when its page-in has been started (look again after
+   * `Pager.resident`), -EPERM for what is not memory, -EINVAL for a hole (spec A2.11).
+   */
+  lookupAlloc(gfn: number): number {
+    const type = this.lookupQuery(gfn);
+    if (type === 'overlay' || type === 'ram' || type === 'unbacked') return 0;
+    if (type === 'mmio') return -Errno.EPERM;
+    if (type === 'hole') return -Errno.EINVAL;
+    const status = this.frames.pin(gfn);
+    if (status === 0) this.frames.unpin(gfn);
+    return status;
   }
 
   kind(gfn: number): FrameKind {
     if (this.#overlay.has(gfn)) return 'own';
     if (this.#memory.window(gfn) === undefined) return 'hole';
-    return this.isReleased(gfn) && !this.#borrowed.has(gfn) ? 'hole' : 'ram';
+    return this.#isGone(gfn) ? 'hole' : 'ram';
   }
 
   /** RAM stands behind this frame, whether or not the guest has given it back. */
@@ -39,12 +74,12 @@ export class P2m {
     return this.#memory.window(gfn) !== undefined;
   }
 
-  /** The memory of a frame, or undefined for a hole. */
+  /** The memory of a frame, or undefined for a hole. Not to be touched unless something keeps the frame there. */
   locate(gfn: number): Place | undefined {
     const page = this.#overlay.get(gfn);
     if (page !== undefined) return this.ownPlace(page);
     const window = this.#memory.window(gfn);
-    if (window === undefined || (this.isReleased(gfn) && !this.#borrowed.has(gfn))) return undefined;
+    if (window === undefined || this.#isGone(gfn)) return undefined;
     return { u8: window.u8, i32: window.i32, at: (gfn - window.gfn) << PAGE_SHIFT };
   }
 
@@ -82,14 +117,29 @@ export class P2m {
     return page;
   }
 
+  /** The memory of a frame that event delivery writes to from now on: it stays until the machine is reset. */
+  locateForGood(gfn: number): Place | undefined {
+    const place = this.locate(gfn);
+    if (place === undefined || this.#overlay.has(gfn) || this.#kept.has(gfn)) return place;
+    if (!this.frames.hold(gfn)) return undefined;
+    this.#kept.add(gfn);
+    return place;
+  }
+
   /** A structure of ours lives in this frame of RAM from now on; a frame given back is there again meanwhile. */
   borrow(gfn: number): void {
-    this.#borrowed.add(gfn);
+    if (this.#borrowed.has(gfn)) return;
+    const again = this.frames.restore(gfn);
+    this.#borrowed.set(gfn, { again, held: this.frames.hold(gfn) });
   }
 
   /** The structure has moved away. */
   unborrow(gfn: number): void {
+    const borrowed = this.#borrowed.get(gfn);
+    if (borrowed === undefined) return;
     this.#borrowed.delete(gfn);
+    if (borrowed.held) this.frames.letGo(gfn);
+    if (borrowed.again) this.frames.release(gfn);
   }
 
   /** Where own page `page` is shown. */
@@ -102,33 +152,8 @@ export class P2m {
     return this.#overlay.keys();
   }
 
-  isReleased(gfn: number): boolean {
-    const chunk = this.#released.get(gfn >>> CHUNK_SHIFT);
-    if (chunk === undefined || gfn > 0xffff_ffff) return false;
-    const at = gfn & (CHUNK_FRAMES - 1);
-    return (chunk[at >>> 5]! & (1 << (at & 31))) !== 0;
-  }
-
-  /** The guest gives a frame of RAM back. The caller has checked that it is RAM. */
-  release(gfn: number): void {
-    const key = gfn >>> CHUNK_SHIFT;
-    let chunk = this.#released.get(key);
-    if (chunk === undefined) {
-      chunk = new Uint32Array(CHUNK_FRAMES / 32);
-      this.#released.set(key, chunk);
-    }
-    const at = gfn & (CHUNK_FRAMES - 1);
-    chunk[at >>> 5]! |= 1 << (at & 31);
-    this.#releasedPages++;
-  }
-
-  /** A frame of RAM given back before is RAM again, zeroed. The caller has checked `isReleased`. */
-  restore(gfn: number): void {
-    const at = gfn & (CHUNK_FRAMES - 1);
-    this.#released.get(gfn >>> CHUNK_SHIFT)![at >>> 5]! &= ~(1 << (at & 31));
-    this.#releasedPages--;
-    const { u8, at: start } = this.locate(gfn)!;
-    u8.fill(0, start, start + PAGE_SIZE);
+  #isGone(gfn: number): boolean {
+    return this.frames.state(gfn) === FrameState.RELEASED && !this.#borrowed.has(gfn);
   }
 
   /** Pages of RAM behind the guest, those given back included. */
@@ -138,7 +163,7 @@ export class P2m {
 
   /** Pages of RAM the guest has. */
   get currentPages(): number {
-    return this.totalPages - this.#releasedPages;
+    return this.totalPages - this.frames.released;
   }
 
   /** The highest frame number with anything at it. */
@@ -151,9 +176,10 @@ export class P2m {
 
   /** A fresh machine: all RAM is there. Overlays are the caller's to lift. */
   reset(): void {
-    this.#released.clear();
-    this.#borrowed.clear();
-    this.#releasedPages = 0;
+    for (const gfn of [...this.#borrowed.keys()]) this.unborrow(gfn);
+    for (const gfn of this.#kept) this.frames.letGo(gfn);
+    this.#kept.clear();
+    this.frames.restoreAll();
   }
 
   #span(
@@ -168,7 +194,10 @@ export class P2m {
       if (place === undefined) return false;
       const inPage = gpa + done - gfn * PAGE_SIZE;
       const part = Math.min(PAGE_SIZE - inPage, length - done);
+      const ours = this.#overlay.has(gfn);
+      if (!ours && !this.frames.use(gfn)) return false;
       each(place, place.at + inPage, done, part);
+      if (!ours) this.frames.used(gfn);
       done += part;
     }
     return true;

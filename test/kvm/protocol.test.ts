@@ -55,7 +55,7 @@ test('no two messages have the same number', (t) => {
 
 test('numbers tell requests with a reply from one-way ones and from what the plugin sends', (t) => {
   const oneWay = [Op.Raise, Op.SetGsi, Op.Power];
-  const fromPlugin = [Op.Hello, Op.Reply, Op.RamBegin, Op.RamFile, Op.RamRange, Op.RamEnd, Op.LogLine];
+  const fromPlugin = [Op.Hello, Op.Reply, Op.RamBegin, Op.RamFile, Op.RamRange, Op.RamEnd, Op.LogLine, Op.RamMapping, Op.RamWatch];
   t.true(oneWay.every((op) => op >= 64 && op < 128));
   t.true(fromPlugin.every((op) => op >= 128 && op < 192));
   t.is(Op.Init, 192);

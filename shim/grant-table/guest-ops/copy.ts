@@ -68,8 +68,11 @@ function withSide(caller: GrantCaller, side: Side, readonly: boolean, use: (page
   if (!side.gref) {
     const page = caller.locateFrame(side.frame);
     if (page === undefined) return Gntst.bad_page;
-    const status = table.frames.residency?.(side.frame) ?? Gntst.okay;
-    return status === Gntst.okay ? use(page) : status;
+    const status = table.frames.pin(side.frame);
+    if (status !== Gntst.okay) return status;
+    const result = use(page);
+    table.frames.unpin(side.frame);
+    return result;
   }
   // The backends' domain grants nothing: each of its references is out of range.
   if (whichDomain(table, side.domid) !== 'self') return Gntst.bad_gntref;

@@ -126,14 +126,14 @@ int Ioctl(int fd, unsigned long request, void* argument) {
 }  // namespace
 }  // namespace harness
 
-// The plugin reaches the kernel past its own ioctl() with this. All other system calls are real.
+// The plugin reaches the kernel past its own ioctl() with this. What is not KVM's is real.
 extern "C" long syscall(long number, ...) noexcept {
   long a[6];
   va_list arguments;
   va_start(arguments, number);
   for (long& each : a) each = va_arg(arguments, long);
   va_end(arguments);
-  if (number == SYS_ioctl)
+  if (number == SYS_ioctl && _IOC_TYPE(static_cast<unsigned long>(a[1])) == KVMIO)
     return harness::Ioctl(static_cast<int>(a[0]), static_cast<unsigned long>(a[1]), reinterpret_cast<void*>(a[2]));
   register long r10 asm("r10") = a[3];
   register long r8 asm("r8") = a[4];

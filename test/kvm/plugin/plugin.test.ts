@@ -63,6 +63,7 @@ const cases: Record<string, string> = {
   ram_ranges: 'RAM is told in joined ranges, with its holes, without private memory and SMRAM',
   ram_changes: 'RAM is told again only when it lies differently',
   ram_files: 'RAM in two files is told by file, each sent once',
+  ram_watched: 'all of RAM’s mapping is watched for missing pages, once, and nothing else',
   own_pages: 'own pages take slots from the top and give them back',
   own_pages_limit: 'there are 128 own pages in the guest and no more; a reset takes all away',
   // interpose.cc

@@ -143,6 +143,30 @@ CASE(ram_files) {
   EQUAL(Announce().ranges.size(), 4);
 }
 
+CASE(ram_watched) {
+  Qemu qemu;
+  const int fd = File(8 * kMiB);
+  char* ram = Map(fd, 8 * kMiB);
+  char* other = Map(File(kMiB), kMiB);
+  CHECK(Set(qemu, 0, 0, 2 * kMiB, ram) == 0);
+  CHECK(Set(qemu, 1, 4 * kMiB, 4 * kMiB, ram + 4 * kMiB) == 0);
+  EQUAL(Announce().files, 1);
+  const auto reply = Ask(xenshim::kWatchRam, {});
+  if (static_cast<int64_t>(reply.result) == -EPERM) return;  // not for everyone on this host
+  EQUAL(reply.result, 0);
+  // The whole mapping of the file, and no other.
+  const auto heard = Heard();
+  EQUAL(heard.size(), 2);
+  EQUAL(heard[0].op, xenshim::kRamMapping);
+  EQUAL(heard[0].arg[0], 0);
+  EQUAL(heard[0].arg[1], 0);
+  EQUAL(heard[0].arg[2], reinterpret_cast<uint64_t>(ram));
+  EQUAL(heard[0].arg[3], 8 * kMiB);
+  EQUAL(heard[1].op, xenshim::kRamWatch);
+  EQUAL(Ask(xenshim::kWatchRam, {}).result, -EBUSY);
+  other[0] = 1;
+}
+
 CASE(own_pages) {
   Qemu qemu;
   CHECK(ioctl(qemu.vm, KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_NR_MEMSLOTS)) == 509 - 128);

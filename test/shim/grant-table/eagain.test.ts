@@ -21,10 +21,14 @@ function pagedOut(absent: number): { f: Fixture; batch: MapBatch; lookups: Map<n
     f.grant(8 + i, LOW_GFN + i);
     batch.add(8 + i, false, 100 + i);
   }
-  f.table.frames.residency = (gfn) => {
-    const count = (lookups.get(gfn) ?? 0) + 1;
-    lookups.set(gfn, count);
-    return gfn === LOW_GFN + 3 && count <= absent ? Gntst.eagain : Gntst.okay;
+  f.table.frames.residency = {
+    pin: (gfn) => {
+      const count = (lookups.get(gfn) ?? 0) + 1;
+      lookups.set(gfn, count);
+      return gfn === LOW_GFN + 3 && count <= absent ? Gntst.eagain : Gntst.okay;
+    },
+    unpin: () => {},
+    wrote: () => {},
   };
   return { f, batch, lookups };
 }

@@ -140,7 +140,11 @@ test('E23 E25 E110: a pinned frame counts as such until its last unmap, whatever
   const seen: number[] = [];
   const first = f.grants.mapOne(8, false, 0, (_context, window, offset) => seen.push(window.hva + offset));
   // The guest balloons the page out: it can be granted no more, but who has it keeps it.
-  f.table.frames.residency = (gfn) => (gfn === LOW_GFN + 5 ? Gntst.bad_page : Gntst.okay);
+  f.table.frames.residency = {
+    pin: (gfn) => (gfn === LOW_GFN + 5 ? Gntst.bad_page : Gntst.okay),
+    unpin: () => {},
+    wrote: () => {},
+  };
   t.is(f.grants.mapOne(9, false, 0, nobody), Gntst.bad_page);
   const second = f.grants.mapOne(8, true, 0, (_context, window, offset) => seen.push(window.hva + offset));
   t.is(seen.length, 2);
