@@ -123,6 +123,8 @@ export interface Native {
   blockDeviceSize(fd: number): number;
   /** BLKSSZGET and BLKPBSZGET, in bytes. */
   blockDeviceSectors(fd: number): { logical: number; physical: number };
+  /** STATX_DIOALIGN, in bytes; undefined where kernel or file system does not tell, or there is no O_DIRECT. */
+  directAlignment(fd: number): { memory: number; offset: number } | undefined;
   /** Deallocates a range and keeps the size; 0 or a positive Linux errno. */
   punchHole(fd: number, offset: number, length: number): number;
 }

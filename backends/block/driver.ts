@@ -59,6 +59,8 @@ export interface BlockBackendOptions {
   readonly discard?: boolean;
   /** Bytes, where they are not to be those of the file or device. */
   readonly sectorSize?: number;
+  /** O_DIRECT. */
+  readonly direct?: boolean;
   readonly maxQueues?: number;
   /** Offers persistent grants; mapping is cheaper here than the copies they cost the guest, so the default is not to. */
   readonly persistent?: boolean;
@@ -110,6 +112,7 @@ export function createBlockBackend(options: BlockBackendOptions): BlockBackend {
     readonly: options.readonly ?? false,
     ...(options.sharedWithQemu === undefined ? {} : { sharedWithQemu: options.sharedWithQemu }),
     ...(options.discard === undefined ? {} : { discard: options.discard }),
+    direct: options.direct === true,
     ...(options.sectorSize === undefined ? {} : { sectorSize: options.sectorSize }),
   });
   return new BlockDriver(options, image);

@@ -1,11 +1,12 @@
 /** Opening a raw image or block device, with every way it can be unusable told to the operator. */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 
 import { SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import { blockDeviceSectors, blockDeviceSize, punchHole } from '../../shim/io/block-device.js';
 import { lockImage, unlockImage } from '../../shim/io/image-lock.js';
 import { OperatorError } from '../../shim/observe/errors.js';
+import { alignmentOf, DIRECT, noDirect, readAligned } from './direct.js';
 import type { Target } from './target/target.js';
 
 export interface ImageOptions {
@@ -16,6 +17,8 @@ export interface ImageOptions {
   readonly discard?: boolean;
   /** Bytes, where they are not to be those of the file (512) or device. */
   readonly sectorSize?: number;
+  /** O_DIRECT: the host's page cache is left out. */
+  readonly direct?: boolean;
 }
 
 export interface DiskImage {
@@ -33,11 +36,11 @@ export interface DiskImage {
 }
 
 /**
- * @throws OperatorError DISK_MISSING, DISK_PERMISSION, DISK_KIND, DISK_SIZE, DISK_SECTOR, DISK_FORMAT, DISK_LOCKED,
- * DISK_LOCKS
+ * @throws OperatorError DISK_MISSING, DISK_PERMISSION, DISK_KIND, DISK_SIZE, DISK_SECTOR, DISK_DIRECT, DISK_FORMAT,
+ * DISK_LOCKED, DISK_LOCKS
  */
 export function openImage(path: string, options: ImageOptions): DiskImage {
-  const fd = open(path, options.readonly);
+  const fd = open(path, options.readonly, options.direct === true);
   try {
     const stat = fstatSync(fd);
     const target = describe(path, fd, stat, options);
@@ -63,9 +66,10 @@ export function openImage(path: string, options: ImageOptions): DiskImage {
   }
 }
 
-function open(path: string, readonly: boolean): number {
+function open(path: string, readonly: boolean, direct: boolean): number {
   // Non-blocking, so that a FIFO given by mistake does not hang; on files and block devices it means nothing.
-  const flags = (readonly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | constants.O_NOCTTY;
+  const flags =
+    (readonly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | constants.O_NOCTTY | (direct ? DIRECT : 0);
   try {
     return openSync(path, flags);
   } catch (error) {
@@ -86,6 +90,7 @@ function open(path: string, readonly: boolean): number {
       case 'ENXIO':
         throw notADisk(path);
       default:
+        if (direct && code === 'EINVAL') throw isDisk(statSync(path)) ? noDirect(path) : notADisk(path);
         throw new OperatorError('DISK_OPEN', `disk ${path} cannot be opened (${code})`, 'check the file and its host');
     }
   }
@@ -94,17 +99,22 @@ function open(path: string, readonly: boolean): number {
 const notADisk = (path: string): OperatorError =>
   new OperatorError('DISK_KIND', `disk ${path} is neither a file nor a block device`, 'name a raw image or a device');
 
+const isDisk = (stat: Stats): boolean => stat.isFile() || stat.isBlockDevice();
+
 const sizeOf = (fd: number, stat: Stats): number => (stat.isFile() ? stat.size : blockDeviceSize(fd));
 
 function describe(path: string, fd: number, stat: Stats, options: ImageOptions): Target {
-  if (!stat.isFile() && !stat.isBlockDevice()) throw notADisk(path);
+  if (!isDisk(stat)) throw notADisk(path);
   const bytes = sizeOf(fd, stat);
   const own = stat.isFile() ? { logical: SECTOR_SIZE, physical: SECTOR_SIZE } : blockDeviceSectors(fd);
-  const logical = options.sectorSize ?? own.logical;
-  if (logical < own.logical) {
+  const direct = options.direct === true ? alignmentOf(path, fd, !stat.isFile()) : undefined;
+  // With O_DIRECT no request may be smaller than the host's own sectors, whatever is made of several pages.
+  const smallest = Math.max(own.logical, direct?.offset ?? 0);
+  const logical = options.sectorSize ?? smallest;
+  if (logical < smallest) {
     throw new OperatorError(
       'DISK_SECTOR',
-      `disk ${path} has sectors of ${own.logical} bytes, which cannot be shown as ${logical}`,
+      `disk ${path} has sectors of ${smallest} bytes, which cannot be shown as ${logical}`,
       'leave sector-size out',
     );
   }
@@ -123,13 +133,14 @@ function describe(path: string, fd: number, stat: Stats, options: ImageOptions):
     physicalSectorSize: Math.max(own.physical, logical),
     readonly: options.readonly,
     discardGranularity: discard ? Math.max(stat.blksize, logical) : undefined,
+    ...(direct === undefined ? {} : { alignment: Math.max(direct.memory, direct.offset) }),
   };
 }
 
 /** A container format handed to the guest as raw would be read as garbage and destroyed by the first write. */
 function refuseContainers(path: string, fd: number, bytes: number): void {
-  const magic = Buffer.alloc(4);
-  if (bytes < 4 || readSync(fd, magic, 0, 4, 0) < 4) return;
+  if (bytes < 4) return;
+  const magic = readAligned(fd, 4096).subarray(0, 4);
   if (magic.equals(Buffer.from('QFI\xfb', 'latin1'))) {
     throw new OperatorError('DISK_FORMAT', `disk ${path} is a qcow2 image`, 'convert it with qemu-img convert -O raw');
   }

@@ -13,6 +13,8 @@ export interface DiskOption {
   readonly removable?: true;
   /** Persistent grants are offered. */
   readonly persistent?: true;
+  /** O_DIRECT: the host's page cache is left out. */
+  readonly direct?: true;
   /** DISCARD is not offered. */
   readonly discard?: false;
   /** Bytes; undefined = the file's or device's own. */
@@ -22,7 +24,7 @@ export interface DiskOption {
   readonly vdev?: VirtualDevice;
 }
 
-export const DISK_OPTIONS = 'ro, cdrom, removable, persistent, discard=off, sector-size=512|4096, queues=N, vdev=NAME';
+export const DISK_OPTIONS = 'ro, cdrom, removable, persistent, direct, discard=off, sector-size=512|4096, queues=N, vdev=NAME';
 const USE = `use FILE and, after commas, ${DISK_OPTIONS}`;
 
 /** `,,` stands for a comma in a value. @throws OperatorError USAGE */
@@ -47,6 +49,9 @@ export function parseDisk(text: string): DiskOption {
         break;
       case 'persistent':
         option.persistent = true;
+        break;
+      case 'direct':
+        option.direct = true;
         break;
       case 'discard=':
         if (value === 'off') option.discard = false;

@@ -35,10 +35,11 @@ export function placed(options: readonly DiskOption[]): (DiskOption & { readonly
 
 /** @param shared the operator's own QEMU has the image open, too. @throws OperatorError as openImage */
 export function openDisk(option: DiskOption, vdev: VirtualDevice, shared: boolean): DiskPart {
-  const { file, readonly, discard, sectorSize } = option;
+  const { file, readonly, discard, sectorSize, direct = false } = option;
   const image = openImage(file, {
     readonly,
     sharedWithQemu: shared,
+    direct,
     ...(discard === undefined ? {} : { discard }),
     ...(sectorSize === undefined ? {} : { sectorSize }),
   });

@@ -3,6 +3,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <cstdint>
 
@@ -60,6 +61,21 @@ Napi::Value BlockDeviceSectors(const Napi::CallbackInfo& info) {
   return sectors;
 }
 
+// directAlignment(fd): { memory, offset } in bytes as statx tells them, or undefined where the kernel does not know.
+Napi::Value DirectAlignment(const Napi::CallbackInfo& info) {
+#ifdef STATX_DIOALIGN
+  struct statx stat = {};
+  const int rc = statx(Fd(info[0]), "", AT_EMPTY_PATH, STATX_DIOALIGN, &stat);
+  if (rc == 0 && (stat.stx_mask & STATX_DIOALIGN) != 0 && stat.stx_dio_offset_align != 0) {
+    Napi::Object alignment = Napi::Object::New(info.Env());
+    alignment.Set("memory", Napi::Number::New(info.Env(), stat.stx_dio_mem_align));
+    alignment.Set("offset", Napi::Number::New(info.Env(), stat.stx_dio_offset_align));
+    return alignment;
+  }
+#endif
+  return info.Env().Undefined();
+}
+
 // punchHole(fd, offset, length): 0 or a positive errno.
 Napi::Value PunchHole(const Napi::CallbackInfo& info) {
   const off_t offset = static_cast<off_t>(info[1].As<Napi::Number>().Int64Value());
@@ -76,5 +92,6 @@ void InitImage(Napi::Env env, Napi::Object exports) {
   exports.Set("lockHeld", Napi::Function::New(env, LockHeld));
   exports.Set("blockDeviceSize", Napi::Function::New(env, BlockDeviceSize));
   exports.Set("blockDeviceSectors", Napi::Function::New(env, BlockDeviceSectors));
+  exports.Set("directAlignment", Napi::Function::New(env, DirectAlignment));
   exports.Set("punchHole", Napi::Function::New(env, PunchHole));
 }

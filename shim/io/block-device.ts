@@ -7,6 +7,9 @@ export const blockDeviceSize = (fd: number): number => native.blockDeviceSize(fd
 /** Logical and physical sector size in bytes (BLKSSZGET, BLKPBSZGET). */
 export const blockDeviceSectors = (fd: number): { logical: number; physical: number } => native.blockDeviceSectors(fd);
 
+/** What O_DIRECT asks of addresses, and of positions and lengths (STATX_DIOALIGN); undefined where nobody tells. */
+export const directAlignment = (fd: number): { memory: number; offset: number } | undefined => native.directAlignment(fd);
+
 /** FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, as fallocate(2) and io_uring take it. */
 export const PUNCH_HOLE = 3;
 

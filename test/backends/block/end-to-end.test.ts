@@ -60,10 +60,11 @@ async function exercise(
   return wrong;
 }
 
-for (const { name, front: options } of [
+for (const { name, front: options, back = {} } of [
   { name: 'one page, one queue', front: {} },
   { name: 'sixteen pages, four queues', front: { order: 4, queues: 4 } },
   { name: 'persistent grants', front: { order: 2, queues: 2, persistent: true } },
+  { name: 'O_DIRECT', front: { order: 1 }, back: { direct: true } },
   { name: 'the 32-bit layout', front: { abi: BLKIF_X86_32, order: 2 } },
 ]) {
   test(`random reads and writes through store, worker and file keep the data right: ${name}`, async (t) => {
@@ -71,7 +72,7 @@ for (const { name, front: options } of [
     const path = lab.image(32768);
     const model = lab.read(path);
     const persistent = options.persistent === true;
-    const backend = lab.backend(path, { maxQueues: 4, persistent });
+    const backend = lab.backend(path, { maxQueues: 4, persistent, ...back });
     const front = lab.front(0, options);
     await front.connect();
     t.is(front.backendKey('sectors'), '32768');

@@ -117,6 +117,7 @@ test('a disk is read-write unless it says ro or is a CD-ROM', (t) => {
   t.deepEqual(parseDisk('/a.img,ro'), { file: '/a.img', readonly: true, cdrom: false });
   t.deepEqual(parseDisk('/a.iso,cdrom'), { file: '/a.iso', readonly: true, cdrom: true });
   t.deepEqual(parseDisk('/a.img,persistent'), { file: '/a.img', readonly: false, cdrom: false, persistent: true });
+  t.deepEqual(parseDisk('/a.img,direct'), { file: '/a.img', readonly: false, cdrom: false, direct: true });
   t.deepEqual(parseDisk('/a.iso,cdrom,ro'), { file: '/a.iso', readonly: true, cdrom: true });
 });
 
