@@ -38,9 +38,9 @@ async function reconnect(): Promise<Record<string, number>> {
   return { descriptors, ports: lab.ports.bound, pins: handles + pinnedRefs, complaints: front.complaints.length };
 }
 
-async function idle(): Promise<Record<string, number>> {
-  lab.backend(lab.image(2048));
-  const front = lab.front();
+async function idle(persistent = false): Promise<Record<string, number>> {
+  lab.backend(lab.image(2048), { persistent });
+  const front = lab.front(0, { persistent });
   await front.connect();
   for (let i = 0; i < 100; i++) await front.transfer(false, 0, [page]);
   await sleep(300);
@@ -81,7 +81,13 @@ async function leave(): Promise<never> {
   process.exit(0);
 }
 
-const scenarios: Record<string, () => Promise<Record<string, number>>> = { reconnect, idle, flood, leave };
+const scenarios: Record<string, () => Promise<Record<string, number>>> = {
+  reconnect,
+  idle,
+  'idle-persistent': () => idle(true),
+  flood,
+  leave,
+};
 const result = await scenarios[process.argv[2]!]!();
 await lab.close();
 console.log(JSON.stringify(result));

@@ -16,10 +16,12 @@ test('E72: a thousand rapid connects and disconnects leak no pins, ports or desc
   t.deepEqual({ descriptors, ports, pins, complaints }, { descriptors: 0, ports: 0, pins: 0, complaints: 0 });
 });
 
-test('an idle disk uses no CPU', async (t) => {
-  const { workerMs } = await scenario('idle');
-  t.true(workerMs! < 10, `${workerMs} ms of CPU in an idle second`);
-});
+for (const [title, name] of [['an idle disk', 'idle'], ['an idle disk with persistent grants', 'idle-persistent']] as const) {
+  test(`${title} uses no CPU`, async (t) => {
+    const { workerMs } = await scenario(name);
+    t.true(workerMs! < 10, `${workerMs} ms of CPU in an idle second`);
+  });
+}
 
 test('E73: events without requests in an endless flood cost little CPU, and the next request is served within a second', async (t) => {
   const { workerMs, servedMs, events } = await scenario('flood');

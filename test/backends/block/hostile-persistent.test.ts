@@ -3,7 +3,7 @@ import test from 'ava';
 
 import { BlkifOp, BlkifStatus } from '../../../shim/abi/io/blkif.js';
 import type { ForeignGrants } from '../../../shim/grant-table/foreign.js';
-import { GTF_PERMIT, GTF_READING, GTF_WRITING } from '../../helpers/fake-frontend-guest.js';
+import { GTF_PERMIT, GTF_READING, GTF_WRITING, HIGH_GFN } from '../../helpers/fake-frontend-guest.js';
 import { writeIndirect } from '../../helpers/fake-frontend-ring.js';
 import type { Segment } from '../../helpers/fake-frontend-ring.js';
 import { pattern, QueueRig } from './rig.js';
@@ -206,3 +206,30 @@ test('E104, E105: with persistent grants a readonly grant is ERROR whichever way
   t.true(pattern(2048 * 512).equals(rig.disk()));
   t.is(rig.close(), 0);
 });
+
+for (const persistent of [false, true]) {
+  test(`E110: RAM that goes away with the ring and a page in it is still there for us, and gone for whom it is granted anew${persistent ? ' (persistent)' : ''}`, (t) => {
+    const rig = new QueueRig({ persistent });
+    const image = pattern(2048 * 512);
+    const all = rig.guest.handles.ram;
+    const isLow = ({ gfn }: { gfn: number }): boolean => gfn < HIGH_GFN;
+    const ringIsLow = isLow(rig.ring.pages[0]!);
+    const pages = Array.from({ length: 4 }, () => rig.page());
+    const gone = pages.filter((page) => isLow(page) === ringIsLow);
+    const there = pages.filter((page) => isLow(page) !== ringIsLow);
+    t.is(rig.read(8, [{ ref: gone[0]!.ref }]).status, OKAY);
+    rig.ring.write({ op: BlkifOp.READ, id: 1n, sector: 64n, segments: [{ ref: gone[1]!.ref }] });
+    rig.ring.push();
+    t.is(rig.queue.take(), 1);
+    // While that one is in flight, the guest gives up the half of its memory that the ring is in.
+    rig.guest.attached.remap(all.filter((range) => isLow(range) !== ringIsLow));
+    t.deepEqual(rig.pump().map(({ status }) => status), [OKAY]);
+    t.true(image.subarray(64 * 512, 72 * 512).equals(gone[1]!.u8));
+    t.is(rig.read(16, [{ ref: there[0]!.ref }]).status, OKAY);
+    t.true(image.subarray(16 * 512, 24 * 512).equals(there[0]!.u8));
+    // A page that is mapped for good is; one to be mapped is not to be had.
+    t.is(rig.read(24, [{ ref: gone[0]!.ref }]).status, persistent ? OKAY : ERROR);
+    t.is(rig.read(24, [{ ref: rig.guest.grant(gone[0]!.gfn) }]).status, ERROR);
+    t.is(rig.close(), 0);
+  });
+}
