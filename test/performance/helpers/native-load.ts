@@ -17,12 +17,12 @@ export interface LoadResult {
   readonly total: number;
 }
 
-/** Compiles a C file of the source tree; returns the program's path. */
-export function compile(source: string): string {
+/** Compiles C files of the source tree into one program; returns its path. */
+export function compile(...sources: string[]): string {
   const program = join(mkdtempSync(join(tmpdir(), 'xenshim-bench-')), 'load');
-  const path = join(sourceRoot, source);
-  const { status, stderr } = spawnSync('cc', ['-O2', '-Wall', '-o', program, path, '-lpthread'], { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`cc ${source}: ${stderr}`);
+  const paths = sources.map((source) => join(sourceRoot, source));
+  const { status, stderr } = spawnSync('cc', ['-O2', '-Wall', '-o', program, ...paths, '-lpthread'], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`cc ${sources.join(' ')}: ${stderr}`);
   return program;
 }
 
