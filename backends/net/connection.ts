@@ -14,6 +14,7 @@ import { Credit } from './credit.js';
 import type { VifConnect, VifReport } from './messages.js';
 import { MulticastFilter } from './multicast.js';
 import { mapRingPage } from './ring-page.js';
+import { RX_DIRECT_ARENA_BYTES } from './rx-direct.js';
 import { RX_ARENA_BYTES, RxQueue } from './rx-queue.js';
 import { RxPolicy } from './rx-policy.js';
 import { TX_ARENA_BYTES, TxQueue } from './tx-queue.js';
@@ -69,27 +70,29 @@ export function openConnection(options: ConnectionOptions): Connection {
   try {
     const txRing = attach('tx', params.txRef, NetifTxRequest.SIZE);
     const rxRing = attach('rx', params.rxRef, NetifRxRequest.SIZE);
-    const queue: { tx?: TxQueue } = {};
+    const queue: { tx?: TxQueue; rx?: RxQueue } = {};
     undo.push(() => {
       queue.tx?.abandon();
+      queue.rx?.abandon();
     });
     // Closed before the pages it might still be writing from are unpinned.
     const uring = new IoUring(URING_ENTRIES, URING_COMPLETIONS);
     undo.push(() => {
       uring.close();
     });
-    const link = new UringLink(uring, params.linkFd);
+    uring.registerFiles([params.linkFd]);
+    const link = new UringLink(uring);
     const credit = new Credit(params.rate, now(), shared);
     const tx = (queue.tx = new TxQueue({
       ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
       multicast: new MulticastFilter(shared),
     }));
     const rxArena = memory(RX_ARENA_BYTES);
-    const rx = new RxQueue({
-      ...rxRing, grants, source: link, arena: rxArena, counters,
+    const rx = (queue.rx = new RxQueue({
+      ...rxRing, grants, source: link, arena: rxArena, directArena: memory(RX_DIRECT_ARENA_BYTES), counters,
       offloads: params.offloads, scatterGather: params.scatterGather, notifies: params.notifies,
       policy: new RxPolicy(shared, params.place),
-    });
+    }));
     tx.settings = rx.settings = params.settings;
     discardStale(uring, link, rxArena);
     const loop = new VifLoop({

@@ -40,6 +40,12 @@ export class FlowHash {
     this.#queues = queues;
   }
 
+  /** Whether the frontend has asked for hashes. */
+  get on(): boolean {
+    if (this.#settings.generation !== this.#generation) this.#takeOver();
+    return this.#on;
+  }
+
   /** Hashes the frame at `at`. Returns its queue, or -1 when the choice is the host's. */
   queue(frame: Uint8Array, at: number, length: number): number {
     this.type = NO_HASH;

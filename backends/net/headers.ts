@@ -115,5 +115,7 @@ export class TransportHeaders {
 
 /** Bytes of headers a frame is parsed from; Linux gives up at the same length (MAX_IPV6_HDR_LEN of checksum set-up). */
 export const HEADER_COPY = 256;
+/** What is copied at first: enough for a tag and TCP with all options over IPv4, or plain TCP over IPv6. */
+export const HEADER_START = 96;
 
 export const MIN_FRAME = ETH_HEADER;

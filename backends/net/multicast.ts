@@ -21,6 +21,10 @@ export class MulticastFilter {
     Atomics.store(this.#words, FILTERING, on ? 1 : 0);
   }
 
+  get filtering(): boolean {
+    return this.#words[FILTERING] !== 0;
+  }
+
   get count(): number {
     return Atomics.load(this.#words, MULTICAST_COUNT);
   }

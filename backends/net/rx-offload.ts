@@ -42,6 +42,25 @@ export class RxOffload {
     return completeChecksum(u8, frame, length, start, offset);
   }
 
+  /**
+   * Judges a frame by the first two words of its header, where it lies in the guest's memory. False if the frontend
+   * cannot take it, or not without work on it.
+   */
+  acceptAsIs(word0: number, word1: number): boolean {
+    if (!this.#takeGso((word0 >>> 8) & 0xff & ~VnetGso.ECN)) return false;
+    this.gsoSize = word1 & 0xffff;
+    this.flags = (word0 & VnetFlag.DATA_VALID) !== 0 ? NetRxFlag.data_validated : 0;
+    if ((word0 & VnetFlag.NEEDS_CSUM) === 0) return true;
+    this.flags = NetRxFlag.csum_blank | NetRxFlag.data_validated;
+    const { csum4, csum6 } = this.#offloads;
+    return this.gsoType !== NetifGsoType.NONE || (csum4 && csum6);
+  }
+
+  /** Whether a header's first word announces segments the frontend takes. */
+  isGso(word0: number): boolean {
+    return this.#takeGso((word0 >>> 8) & 0xff & ~VnetGso.ECN) && this.gsoType !== NetifGsoType.NONE;
+  }
+
   #takeGso(type: number): boolean {
     this.gsoType = NetifGsoType.NONE;
     if (type === VnetGso.TCPV4 && this.#offloads.tso4) this.gsoType = NetifGsoType.TCPV4;

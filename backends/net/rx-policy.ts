@@ -23,6 +23,11 @@ export class RxPolicy {
     if (place?.handover !== undefined) this.handover = new Handover(place.handover.memory, place.index, place.handover.kicks);
   }
 
+  /** Whether every frame is this queue's, unseen. */
+  get everything(): boolean {
+    return !this.#multicast.filtering && !this.flow.on;
+  }
+
   /**
    * Judges a frame behind the virtio-net header at `at`. Returns -1 when it is this queue's, the counter of its drop
    * when nobody gets it, and GIVEN when it went to another queue.

@@ -13,6 +13,8 @@ import type { Offloads } from './link.js';
 import type { VifLive } from './messages.js';
 import { RxExtras } from './rx-extras.js';
 import { RxPolicy } from './rx-policy.js';
+import { Direct, MAX_PAGES, RxDirect } from './rx-direct.js';
+import type { RxDirectSource } from './rx-direct.js';
 import { RxOffload } from './rx-offload.js';
 import { Counter } from './stats.js';
 import { VnetHeader } from './vnet-header.js';
@@ -20,7 +22,7 @@ import { VnetHeader } from './vnet-header.js';
 /** Frames read and not yet delivered at most. */
 const BUFFERS = 64;
 /** Room for a header and 64 KiB of segments with the headers in front of them. */
-const BUFFER_BYTES = 17 * PAGE_SIZE;
+const BUFFER_BYTES = MAX_PAGES * PAGE_SIZE;
 /** Bytes that may wait for the guest (spec C4: 128 pages). */
 export const MAX_QUEUED_BYTES = 128 * PAGE_SIZE;
 /** Reads begun at once at most. */
@@ -41,7 +43,7 @@ export const RX_ARENA_BYTES = BUFFERS * BUFFER_BYTES;
 const EAGAIN = -11;
 
 /** Brings frames from the link. Each `read` is answered by one `RxQueue.received`, in order. */
-export interface RxSource {
+export interface RxSource extends RxDirectSource {
   read(buffer: number, address: number, length: number): void;
 }
 
@@ -52,6 +54,8 @@ export interface RxQueueOptions {
   readonly grants: ForeignGrants;
   readonly source: RxSource;
   readonly arena: Arena;
+  /** RX_DIRECT_ARENA_BYTES. */
+  readonly directArena: Arena;
   readonly counters: Float64Array;
   /** What the frontend takes unfinished. */
   readonly offloads: Offloads;
@@ -86,6 +90,7 @@ export class RxQueue {
   readonly #notifies: boolean;
   readonly #policy: RxPolicy;
 
+  readonly #direct: RxDirect;
   readonly #free = Int32Array.from({ length: BUFFERS }, (_, i) => BUFFERS - 1 - i);
   #freeCount = BUFFERS;
   #reading = 0;
@@ -117,6 +122,7 @@ export class RxQueue {
     this.#counters = options.counters;
     this.#offload = new RxOffload(options.arena, options.offloads);
     this.#scatterGather = options.scatterGather;
+    this.#direct = new RxDirect({ ...options, buffers: options.arena, arena: options.directArena, offload: this.#offload });
     this.#notifies = options.notifies;
     this.#policy = options.policy;
     this.#drainMs = options.notifies ? DRAIN_MS : DRAIN_NO_NOTIFY_MS;
@@ -151,6 +157,7 @@ export class RxQueue {
 
   /** Begins reads. Returns how many. */
   fill(now: number): number {
+    if (this.#waiting === 0 && this.#fillDirect(now)) return this.#reading;
     const count = this.wants(now);
     this.#reading += count;
     for (let i = 0; i < count; i++) {
@@ -160,23 +167,72 @@ export class RxQueue {
     return count;
   }
 
+  /**
+   * Begins reads into posted pages; false if there are none, or if frames must be looked at before the guest has them. All their frames may turn out to be large and have to wait,
+   * so what waits may once exceed MAX_QUEUED_BYTES by a batch; the buffers are there anyway.
+   */
+  #fillDirect(now: number): boolean {
+    const direct = this.#direct;
+    const { up, xdpHeadroom } = this.settings;
+    if (!up || xdpHeadroom > 0 || !this.#policy.everything || this.wants(now) <= 0) return false;
+    const count = direct.possible(Math.min(this.#batch, this.#freeCount));
+    if (count === 0) return false;
+    for (let i = 0; i < count; i++) direct.add(this.#free[--this.#freeCount]!);
+    if (direct.begin()) {
+      this.#reading = count;
+      return true;
+    }
+    // The guest's own fault: each slot gets its error on the way through our memory.
+    this.#freeCount += count;
+    return false;
+  }
+
+  /** The end of a read into posted pages, by its index. */
+  receivedDirect(index: number, result: number, now: number): void {
+    const direct = this.#direct;
+    direct.result[index] = result;
+    if (--this.#reading > 0) return;
+    const { count } = direct;
+    direct.settle();
+    this.#batch = Math.min(this.#batch * 2, MAX_BATCH);
+    for (let i = 0; i < count; i++) {
+      const buffer = direct.buffer[i]!;
+      if (direct.outcome[i] === Direct.TAKEN_BACK) {
+        this.#batch = 1;
+        this.#enqueue(buffer, direct.result[i]! - VnetHeader.SIZE, now, true);
+        continue;
+      }
+      this.#free[this.#freeCount++] = buffer;
+      if (direct.outcome[i] === Direct.FAILED) {
+        this.#linkFailed(direct.result[i]!, now);
+      } else {
+        this.#lacking = 0;
+        this.stalled = false;
+      }
+    }
+  }
+
   /** A read's end: bytes with the virtio-net header, or a negative errno. */
   received(buffer: number, result: number, now: number): void {
     this.#reading--;
     if (result < 0) {
       this.#free[this.#freeCount++] = buffer;
-      this.#batch = 1;
-      if (result === EAGAIN) {
-        this.#empty = true;
-        return;
-      }
-      // The interface is down or gone: it may come back, and until then nobody spins for it.
-      this.#counters[Counter.linkErrors]!++;
-      this.#retryAt = now + LINK_RETRY_MS;
+      this.#linkFailed(result, now);
       return;
     }
     if (this.#reading === 0) this.#batch = Math.min(this.#batch * 2, MAX_BATCH);
     this.#enqueue(buffer, result - VnetHeader.SIZE, now, true);
+  }
+
+  #linkFailed(result: number, now: number): void {
+    this.#batch = 1;
+    if (result === EAGAIN) {
+      this.#empty = true;
+      return;
+    }
+    // The interface is down or gone: it may come back, and until then nobody spins for it.
+    this.#counters[Counter.linkErrors]!++;
+    this.#retryAt = now + LINK_RETRY_MS;
   }
 
   /** Takes a frame another queue has read, with its virtio-net header; false when there is no room for it now. */
@@ -203,6 +259,12 @@ export class RxQueue {
     this.#arrived[buffer] = now;
     this.#queuedBytes += this.#length[buffer]!;
     this.#fifo[(this.#head + this.#waiting++) % BUFFERS] = buffer;
+  }
+
+  /** Unpins everything without a word to the guest. The link must be done with all reads. */
+  abandon(): void {
+    this.disabled = true;
+    this.#direct.abandon();
   }
 
   /** Moves frames into posted buffers, oldest first. Returns how many. */

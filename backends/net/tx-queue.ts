@@ -11,7 +11,7 @@ import type { BackRing } from '../../shim/ring/back-ring.js';
 import { copyBytes, putIovec } from './arena.js';
 import type { Arena } from './arena.js';
 import type { Credit } from './credit.js';
-import { HEADER_COPY } from './headers.js';
+import { HEADER_COPY, HEADER_START } from './headers.js';
 import type { VifLive } from './messages.js';
 import type { MulticastFilter } from './multicast.js';
 import { Counter } from './stats.js';
@@ -22,6 +22,8 @@ import { VnetHeader } from './vnet-header.js';
 
 /** Packets between the ring and the link at most. */
 const TAGS = NETIF_RING_SIZE;
+/** Slots taken in one pass at most: the frontend fills the ring again while the link takes these. */
+const PASS_SLOTS = 64;
 /** Per tag in the arena: virtio-net header and private copy of the frame's headers, then iovecs from IOVECS on. */
 const TAG_BYTES = 640;
 const IOVECS = 288;
@@ -31,6 +33,8 @@ export const TX_ARENA_BYTES = TAGS * TAG_BYTES;
 
 /** Takes frames to the link. Each `send` is answered by one `TxQueue.sent`, at once or later. */
 export interface TxSink {
+  /** A write of `length` bytes at `address`. */
+  sendPlain(tag: number, address: number, length: number): void;
   /** A vectored write of `count` iovecs at `address`. */
   send(tag: number, address: number, count: number): void;
 }
@@ -110,7 +114,8 @@ export class TxQueue {
     this.wakeAt = Infinity;
     this.#maps.count = 0;
     this.#parsedCount = 0;
-    while (ring.reqCons !== prod && this.#packets.free > 0 && this.#parseOne(prod, now)) {
+    const end = waiting > PASS_SLOTS ? (start + PASS_SLOTS) | 0 : prod;
+    while (((end - ring.reqCons) | 0) > 0 && this.#packets.free > 0 && this.#parseOne(prod, now)) {
       // Every packet leaves the ring in here.
     }
     this.#sendParsed();
@@ -270,34 +275,79 @@ export class TxQueue {
 
   /** Builds the packet's virtio-net header and iovecs, and hands it to the link. */
   #send(tag: number, firstOp: number): void {
-    const packets = this.#packets;
-    const arena = this.#arena;
-    const at = tag * TAG_BYTES;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    let copied = 0;
-    let iovecs = 1;
-    for (let i = 0, op = firstOp; i < packets.slots[tag]!; i++) {
-      const size = packets.size[first + i]!;
-      if (size === 0) continue;
-      const window = this.#pages[op]!;
-      const from = this.#offsets[op]! + packets.offset[first + i]!;
-      const head = Math.min(size, HEADER_COPY - copied);
-      copyBytes(window.view, from, arena.view, at + FRAME + copied, head);
-      copied += head;
-      if (size > head) putIovec(arena, at + IOVECS, iovecs++, window.hva + from + head, size - head);
-      op++;
-    }
-    if (!this.#offload.write(packets, tag, at, copied)) {
-      // The wire would have lost it; its grants were in order, so the answer is OKAY.
-      this.#counters[Counter.txDropHeaders]!++;
-      this.#done[this.#doneCount++] = tag;
-      return;
-    }
     if (!this.settings.up) {
       this.#counters[Counter.txDropDown]!++;
       this.#done[this.#doneCount++] = tag;
       return;
     }
+    const at = tag * TAG_BYTES;
+    let copied = this.#copyHead(tag, firstOp, at, 0, HEADER_START);
+    if (!this.#offload.write(this.#packets, tag, at, copied)) {
+      // Long headers are rare; a second look costs those who have them.
+      if (copied === HEADER_START) copied = this.#copyHead(tag, firstOp, at, copied, HEADER_COPY);
+      if (!this.#offload.write(this.#packets, tag, at, copied)) {
+        // The wire would have lost it; its grants were in order, so the answer is OKAY.
+        this.#counters[Counter.txDropHeaders]!++;
+        this.#done[this.#doneCount++] = tag;
+        return;
+      }
+    }
+    if (copied === this.#packets.total[tag]) this.#sink.sendPlain(tag, this.#arena.hva + at, FRAME + copied);
+    else this.#sendVector(tag, firstOp, at, copied);
+  }
+
+  /** Brings the private copy of a frame's first bytes from `copied` to `wanted` or the frame's end; returns its length. */
+  #copyHead(tag: number, firstOp: number, at: number, copied: number, wanted: number): number {
+    const packets = this.#packets;
+    const arena = this.#arena;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    const slots = packets.slots[tag]!;
+    let before = 0;
+    for (let i = 0, op = firstOp; i < slots && before < wanted; i++) {
+      const size = packets.size[first + i]!;
+      if (size === 0) continue;
+      const end = before + size;
+      if (end > copied) {
+        const part = Math.min(end, wanted) - copied;
+        const from = this.#offsets[op]! + packets.offset[first + i]! + copied - before;
+        copyBytes(this.#pages[op]!.view, from, arena.view, at + FRAME + copied, part);
+        copied += part;
+      }
+      before = end;
+      op++;
+    }
+    return copied;
+  }
+
+  /** Sends the private copy and, after it, the rest from the guest's pages; pages that touch make one piece. */
+  #sendVector(tag: number, firstOp: number, at: number, copied: number): void {
+    const packets = this.#packets;
+    const arena = this.#arena;
+    const first = tag * MAX_ANSWERED_SLOTS;
+    const slots = packets.slots[tag]!;
+    let iovecs = 1;
+    let skip = copied;
+    let address = 0;
+    let length = 0;
+    for (let i = 0, op = firstOp; i < slots; i++) {
+      const size = packets.size[first + i]!;
+      if (size === 0) continue;
+      if (size <= skip) {
+        skip -= size;
+      } else {
+        const from = this.#pages[op]!.hva + this.#offsets[op]! + packets.offset[first + i]! + skip;
+        if (length > 0 && from === address + length) {
+          length += size - skip;
+        } else {
+          if (length > 0) putIovec(arena, at + IOVECS, iovecs++, address, length);
+          address = from;
+          length = size - skip;
+        }
+        skip = 0;
+      }
+      op++;
+    }
+    putIovec(arena, at + IOVECS, iovecs++, address, length);
     putIovec(arena, at + IOVECS, 0, arena.hva + at, FRAME + copied);
     this.#sink.send(tag, arena.hva + at + IOVECS, iovecs);
   }

