@@ -5,17 +5,27 @@ export const MAX_DATA_SLOTS = 19;
 /** Data slots a packet may have and still be answered; one more is an attack. */
 export const MAX_ANSWERED_SLOTS = 21;
 
-/** Field of slot `i` of tag `t`: index `t * MAX_ANSWERED_SLOTS + i`. */
-export class TxPackets {
-  readonly id: Uint16Array;
-  readonly gref: Int32Array;
-  readonly offset: Uint16Array;
-  /** Bytes of this slot; of the first one too, unlike in the ring. */
-  readonly size: Uint16Array;
+/** Words of a slot in `TxPackets.words`. */
+export const TxSlot = Object.freeze({
+  GREF: 0,
+  /** Offset in the page, flags above it. */
+  OFFSET: 1,
+  /** Id, and above it the bytes of this slot; of the first one too, unlike in the ring. */
+  ID_SIZE: 2,
   /** Grant handle, or INVALID_GRANT_HANDLE. */
-  readonly handle: Int32Array;
-  /** NETIF_RSP_* to answer the slot with. */
+  HANDLE: 3,
+});
+/** Words of a slot, and of all slots of a tag. */
+export const SLOT_WORDS = 4;
+export const TAG_WORDS = MAX_ANSWERED_SLOTS * SLOT_WORDS;
+
+export class TxPackets {
+  /** Slot `i` of tag `t` begins at `t * TAG_WORDS + i * SLOT_WORDS`: what a packet needs lies together. */
+  readonly words: Int32Array;
+  /** NETIF_RSP_* of slot `i` of tag `t`, at `t * MAX_ANSWERED_SLOTS + i`; only if the tag is `bad`. */
   readonly status: Int8Array;
+  /** 1 = not every slot is answered OKAY. */
+  readonly bad: Uint8Array;
 
   /** Data slots of a tag. */
   readonly slots: Uint8Array;
@@ -32,13 +42,9 @@ export class TxPackets {
   #freeCount: number;
 
   constructor(readonly capacity: number) {
-    const slots = capacity * MAX_ANSWERED_SLOTS;
-    this.id = new Uint16Array(slots);
-    this.gref = new Int32Array(slots);
-    this.offset = new Uint16Array(slots);
-    this.size = new Uint16Array(slots);
-    this.handle = new Int32Array(slots).fill(-1);
-    this.status = new Int8Array(slots);
+    this.words = new Int32Array(capacity * TAG_WORDS).fill(-1);
+    this.status = new Int8Array(capacity * MAX_ANSWERED_SLOTS);
+    this.bad = new Uint8Array(capacity);
     this.slots = new Uint8Array(capacity);
     this.extras = new Uint16Array(capacity);
     this.flags = new Uint16Array(capacity);

@@ -7,7 +7,8 @@ import { NetTxFlag, NETIF_EXTRA_FLAG_MORE, NetifExtraType, NetifGsoType, NetifTx
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
 import { MIN_FRAME } from './headers.js';
-import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS } from './tx-packets.js';
+import { INVALID_GRANT_HANDLE } from '../../shim/grant-table/foreign.js';
+import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, SLOT_WORDS, TAG_WORDS, TxSlot } from './tx-packets.js';
 import type { TxPackets } from './tx-packets.js';
 
 export const TxVerdict = Object.freeze({
@@ -21,7 +22,7 @@ export const TxVerdict = Object.freeze({
   FATAL: 3,
 });
 
-const SLOT_WORDS = NetifTxRequest.SIZE / 4;
+const REQUEST_WORDS = NetifTxRequest.SIZE / 4;
 
 export class TxParser {
   /** Why, for FATAL: text for the log, and Xen's error number. */
@@ -33,7 +34,7 @@ export class TxParser {
 
   readonly #ring: BackRing;
   readonly #packets: TxPackets;
-  readonly #slot = new Int32Array(SLOT_WORDS);
+  readonly #extra = new Int32Array(2);
 
   constructor(ring: BackRing, packets: TxPackets) {
     this.#ring = ring;
@@ -46,8 +47,9 @@ export class TxParser {
    */
   first(tag: number): number {
     const packets = this.#packets;
-    packets.flags[tag] = this.#copySlot(tag * MAX_ANSWERED_SLOTS);
-    return (packets.total[tag] = packets.size[tag * MAX_ANSWERED_SLOTS]!);
+    const first = tag * TAG_WORDS;
+    packets.flags[tag] = this.#copySlot(first);
+    return (packets.total[tag] = packets.words[first + TxSlot.ID_SIZE]! >>> 16);
   }
 
   /**
@@ -59,6 +61,7 @@ export class TxParser {
     const packets = this.#packets;
     packets.slots[tag] = 1;
     packets.extras[tag] = 0;
+    packets.bad[tag] = 0;
     packets.gsoType[tag] = NetifGsoType.NONE;
     this.multicast = 0;
     const flags = packets.flags[tag]!;
@@ -73,33 +76,27 @@ export class TxParser {
     }
     const verdict = this.#dataSlots(tag, available - 1 - extras);
     if (verdict !== TxVerdict.PACKET) return verdict;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    const size = packets.size[first]!;
+    const first = tag * TAG_WORDS;
+    const size = packets.words[first + TxSlot.ID_SIZE]! >>> 16;
     if (size < MIN_FRAME) return TxVerdict.DROP;
-    if (packets.offset[first]! + size > PAGE_SIZE) return this.#crossesPage(packets.offset[first]!, size);
+    const offset = packets.words[first + TxSlot.OFFSET]! & 0xffff;
+    if (offset + size > PAGE_SIZE) return this.#crossesPage(offset, size);
     return gso ? this.#checkGso(tag) : TxVerdict.PACKET;
   }
 
   #sawGso = false;
 
-  /** Copies the data slot at the head into the record; returns its flags. */
+  /** Copies the data slot at the head to the record's words; returns its flags. */
   #copySlot(into: number): number {
-    const slot = this.#slot;
-    this.#ring.copyRequest(0, SLOT_WORDS, slot, 0);
-    const gref = slot[0]!;
-    const offsetFlags = slot[1]!;
-    const idSize = slot[2]!;
-    const packets = this.#packets;
-    packets.gref[into] = gref;
-    packets.offset[into] = offsetFlags;
-    packets.id[into] = idSize;
-    packets.size[into] = idSize >>> 16;
-    return offsetFlags >>> 16;
+    const { words } = this.#packets;
+    this.#ring.copyRequest(0, REQUEST_WORDS, words, into);
+    words[into + TxSlot.HANDLE] = INVALID_GRANT_HANDLE;
+    return words[into + TxSlot.OFFSET]! >>> 16;
   }
 
   /** Takes the extra slots off the ring; returns how many, or -1. */
   #extras(tag: number, available: number): number {
-    const slot = this.#slot;
+    const slot = this.#extra;
     const packets = this.#packets;
     this.#sawGso = false;
     let count = 0;
@@ -145,8 +142,10 @@ export class TxParser {
    */
   #dataSlots(tag: number, available: number): number {
     const packets = this.#packets;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    let left = packets.size[first]!;
+    const { words } = packets;
+    const first = tag * TAG_WORDS;
+    const firstId = words[first + TxSlot.ID_SIZE]! & 0xffff;
+    let left = packets.total[tag]!;
     let drop = false;
     let beside = 0;
     let more = packets.flags[tag]! & NetTxFlag.more_data;
@@ -154,18 +153,19 @@ export class TxParser {
       if (beside >= available) return this.#fatal(Errno.ENODATA, `asked for ${beside} slots but they are not there`);
       if (beside >= MAX_ANSWERED_SLOTS - 1) return this.#fatal(Errno.E2BIG, `too many slots (${beside + 1})`);
       if (beside >= MAX_DATA_SLOTS - 1) drop = true;
-      const slot = first + 1 + beside;
+      const slot = first + (1 + beside) * SLOT_WORDS;
       more = this.#copySlot(slot) & NetTxFlag.more_data;
       this.#ring.consume();
       beside++;
-      const size = packets.size[slot]!;
+      const size = words[slot + TxSlot.ID_SIZE]! >>> 16;
+      const offset = words[slot + TxSlot.OFFSET]! & 0xffff;
       // A frame of 64 KiB or more wraps the first slot's size; some frontends do that, and lose the frame only.
       if (!drop && size > left) drop = true;
       left -= size;
-      if (packets.offset[slot]! + size > PAGE_SIZE) return this.#crossesPage(packets.offset[slot]!, size);
+      if (offset + size > PAGE_SIZE) return this.#crossesPage(offset, size);
     }
     packets.slots[tag] = 1 + beside;
-    packets.size[first] = left;
+    words[first + TxSlot.ID_SIZE] = firstId | (left << 16);
     return drop ? TxVerdict.DROP : TxVerdict.PACKET;
   }
 

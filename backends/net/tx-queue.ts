@@ -16,14 +16,14 @@ import type { VifLive } from './messages.js';
 import type { MulticastFilter } from './multicast.js';
 import { Counter } from './stats.js';
 import { TxOffload } from './tx-offload.js';
-import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, TxPackets } from './tx-packets.js';
+import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, SLOT_WORDS, TAG_WORDS, TxPackets, TxSlot } from './tx-packets.js';
 import { TxParser, TxVerdict } from './tx-parser.js';
 import { VnetHeader } from './vnet-header.js';
 
 /** Packets between the ring and the link at most. */
 const TAGS = NETIF_RING_SIZE;
 /** Slots taken in one pass at most: the frontend fills the ring again while the link takes these. */
-const PASS_SLOTS = 64;
+const PASS_SLOTS = 128;
 /** Per tag in the arena: virtio-net header and private copy of the frame's headers, then iovecs from IOVECS on. */
 const TAG_BYTES = 640;
 const IOVECS = 288;
@@ -155,13 +155,13 @@ export class TxQueue {
   /** Unpins everything without a word to the guest. The link must be done with all frames. */
   abandon(): void {
     this.disabled = true;
-    const { handle } = this.#packets;
+    const { words } = this.#packets;
     const unmaps = this.#unmaps;
     unmaps.count = 0;
-    for (let i = 0; i < handle.length; i++) {
-      if (handle[i] === INVALID_GRANT_HANDLE) continue;
-      unmaps.handle[unmaps.count++] = handle[i]!;
-      handle[i] = INVALID_GRANT_HANDLE;
+    for (let at: number = TxSlot.HANDLE; at < words.length; at += SLOT_WORDS) {
+      if (words[at] === INVALID_GRANT_HANDLE) continue;
+      unmaps.handle[unmaps.count++] = words[at]!;
+      words[at] = INVALID_GRANT_HANDLE;
     }
     if (unmaps.count > 0) this.#grants.unmap(unmaps);
   }
@@ -216,21 +216,19 @@ export class TxQueue {
   #answerUnsent(tag: number, status: number): void {
     const packets = this.#packets;
     const first = tag * MAX_ANSWERED_SLOTS;
-    for (let i = 0; i < packets.slots[tag]!; i++) {
-      packets.status[first + i] = status;
-      packets.handle[first + i] = INVALID_GRANT_HANDLE;
-    }
+    packets.bad[tag] = 1;
+    packets.status.fill(status, first, first + packets.slots[tag]!);
     this.#done[this.#doneCount++] = tag;
   }
 
   #addMaps(tag: number): void {
-    const packets = this.#packets;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    for (let i = 0; i < packets.slots[tag]!; i++) {
-      packets.status[first + i] = NetifRsp.OKAY;
-      packets.handle[first + i] = INVALID_GRANT_HANDLE;
+    const { words, slots } = this.#packets;
+    const maps = this.#maps;
+    const first = tag * TAG_WORDS;
+    const end = first + slots[tag]! * SLOT_WORDS;
+    for (let at = first; at < end; at += SLOT_WORDS) {
       // An empty slot is answered like any other, and its grant is nobody's business (XSA-448).
-      if (packets.size[first + i] !== 0) this.#maps.add(packets.gref[first + i]!, true, this.#maps.count);
+      if (words[at + TxSlot.ID_SIZE]! >>> 16 !== 0) maps.add(words[at + TxSlot.GREF]!, true, maps.count);
     }
   }
 
@@ -257,20 +255,32 @@ export class TxQueue {
   /** Takes the results of a packet's maps; returns their number, negated if one failed. */
   #takeMaps(tag: number, op: number): number {
     const packets = this.#packets;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    let used = 0;
+    const { words } = packets;
+    const { status, handle } = this.#maps;
+    const first = tag * TAG_WORDS;
+    const end = first + packets.slots[tag]! * SLOT_WORDS;
+    let next = op;
     let failed = false;
-    for (let i = 0; i < packets.slots[tag]!; i++) {
-      if (packets.size[first + i] === 0) continue;
-      if (this.#maps.status[op + used] === 0) {
-        packets.handle[first + i] = this.#maps.handle[op + used]!;
-      } else {
-        packets.status[first + i] = NetifRsp.ERROR;
-        failed = true;
-      }
-      used++;
+    for (let at = first; at < end; at += SLOT_WORDS) {
+      if (words[at + TxSlot.ID_SIZE]! >>> 16 === 0) continue;
+      if (status[next] === 0) words[at + TxSlot.HANDLE] = handle[next]!;
+      else failed = true;
+      next++;
     }
-    return failed ? -used : used;
+    if (!failed) return next - op;
+    this.#markFailed(tag);
+    return op - next;
+  }
+
+  /** Slots without a handle get ERROR, empty ones apart. */
+  #markFailed(tag: number): void {
+    const { words, status, slots, bad } = this.#packets;
+    bad[tag] = 1;
+    for (let i = 0; i < slots[tag]!; i++) {
+      const at = tag * TAG_WORDS + i * SLOT_WORDS;
+      const failed = words[at + TxSlot.HANDLE] === INVALID_GRANT_HANDLE && words[at + TxSlot.ID_SIZE]! >>> 16 !== 0;
+      status[tag * MAX_ANSWERED_SLOTS + i] = failed ? NetifRsp.ERROR : NetifRsp.OKAY;
+    }
   }
 
   /** Builds the packet's virtio-net header and iovecs, and hands it to the link. */
@@ -298,18 +308,17 @@ export class TxQueue {
 
   /** Brings the private copy of a frame's first bytes from `copied` to `wanted` or the frame's end; returns its length. */
   #copyHead(tag: number, firstOp: number, at: number, copied: number, wanted: number): number {
-    const packets = this.#packets;
+    const { words, slots } = this.#packets;
     const arena = this.#arena;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    const slots = packets.slots[tag]!;
+    const last = tag * TAG_WORDS + slots[tag]! * SLOT_WORDS;
     let before = 0;
-    for (let i = 0, op = firstOp; i < slots && before < wanted; i++) {
-      const size = packets.size[first + i]!;
+    for (let slot = tag * TAG_WORDS, op = firstOp; slot < last && before < wanted; slot += SLOT_WORDS) {
+      const size = words[slot + TxSlot.ID_SIZE]! >>> 16;
       if (size === 0) continue;
       const end = before + size;
       if (end > copied) {
         const part = Math.min(end, wanted) - copied;
-        const from = this.#offsets[op]! + packets.offset[first + i]! + copied - before;
+        const from = this.#offsets[op]! + (words[slot + TxSlot.OFFSET]! & 0xffff) + copied - before;
         copyBytes(this.#pages[op]!.view, from, arena.view, at + FRAME + copied, part);
         copied += part;
       }
@@ -321,21 +330,20 @@ export class TxQueue {
 
   /** Sends the private copy and, after it, the rest from the guest's pages; pages that touch make one piece. */
   #sendVector(tag: number, firstOp: number, at: number, copied: number): void {
-    const packets = this.#packets;
+    const { words, slots } = this.#packets;
     const arena = this.#arena;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    const slots = packets.slots[tag]!;
+    const last = tag * TAG_WORDS + slots[tag]! * SLOT_WORDS;
     let iovecs = 1;
     let skip = copied;
     let address = 0;
     let length = 0;
-    for (let i = 0, op = firstOp; i < slots; i++) {
-      const size = packets.size[first + i]!;
+    for (let slot = tag * TAG_WORDS, op = firstOp; slot < last; slot += SLOT_WORDS) {
+      const size = words[slot + TxSlot.ID_SIZE]! >>> 16;
       if (size === 0) continue;
       if (size <= skip) {
         skip -= size;
       } else {
-        const from = this.#pages[op]!.hva + this.#offsets[op]! + packets.offset[first + i]! + skip;
+        const from = this.#pages[op]!.hva + this.#offsets[op]! + (words[slot + TxSlot.OFFSET]! & 0xffff) + skip;
         if (length > 0 && from === address + length) {
           length += size - skip;
         } else {
@@ -353,27 +361,31 @@ export class TxQueue {
   }
 
   #collectHandles(tag: number): void {
-    const packets = this.#packets;
+    const { words, slots } = this.#packets;
     const unmaps = this.#unmaps;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    for (let i = 0; i < packets.slots[tag]!; i++) {
-      const handle = packets.handle[first + i]!;
+    const first = tag * TAG_WORDS;
+    const end = first + slots[tag]! * SLOT_WORDS;
+    for (let at = first + TxSlot.HANDLE; at < end; at += SLOT_WORDS) {
+      const handle = words[at]!;
       if (handle === INVALID_GRANT_HANDLE) continue;
       unmaps.handle[unmaps.count++] = handle;
-      packets.handle[first + i] = INVALID_GRANT_HANDLE;
+      words[at] = INVALID_GRANT_HANDLE;
     }
   }
 
   /** One response per data slot; each extra slot gets an empty one after the first. */
   #respond(tag: number): void {
-    const packets = this.#packets;
+    const { words, slots, extras, bad, status } = this.#packets;
     const ring = this.#ring;
-    const first = tag * MAX_ANSWERED_SLOTS;
-    for (let i = 0; i < packets.slots[tag]!; i++) {
-      ring.setResponseWord(0, packets.id[first + i]! | (packets.status[first + i]! << 16));
+    const first = tag * TAG_WORDS;
+    const allOkay = bad[tag] === 0;
+    for (let i = 0; i < slots[tag]!; i++) {
+      const id = words[first + i * SLOT_WORDS + TxSlot.ID_SIZE]! & 0xffff;
+      const answer = allOkay ? NetifRsp.OKAY : status[tag * MAX_ANSWERED_SLOTS + i]!;
+      ring.setResponseWord(0, id | (answer << 16));
       ring.pushResponse();
       if (i > 0) continue;
-      for (let extra = 0; extra < packets.extras[tag]!; extra++) {
+      for (let extra = 0; extra < extras[tag]!; extra++) {
         ring.setResponseWord(0, NetifRsp.NULL << 16);
         ring.pushResponse();
       }
