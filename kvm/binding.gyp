@@ -9,7 +9,8 @@
       "target_name": "xenshim_native",
       "sources": [
         "addon/module.cc", "addon/memory.cc", "addon/events.cc", "addon/bridge.cc", "addon/uring.cc", "addon/image.cc",
-        "addon/pager.cc", "pager/pager.cc", "pager/evict.cc"
+        "addon/pager.cc", "pager/pager.cc", "pager/evict.cc",
+        "addon/unix_socket.cc"
       ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS"],

@@ -112,6 +112,14 @@ export interface Native {
   /** Word indices of FrameHeader (kvm/core/frames.h). */
   readonly frameHeader: Readonly<Record<FrameHeaderWord | 'WORDS' | 'RING', number>>;
   readonly Pager: new (options: PagerOptions) => NativePager;
+  /** A listening unix stream socket, close-on-exec and non-blocking. */
+  unixListen(path: string): number;
+  /** A connected one, whether accepted yet or not. Error with errno EAGAIN when too many wait to be accepted. */
+  unixConnect(path: string): number;
+  /** Fills the buffer: 1, 0 when nothing came within `timeout` ms, -1 at the end of the stream. */
+  streamReceive(fd: number, buffer: Uint8Array, timeout: number): number;
+  /** Ends both directions of a socket, whoever else holds it. */
+  shutdownSocket(fd: number): void;
 
   /** Takes a shared open-file-description lock; false if another description holds an exclusive one there. */
   lockShared(fd: number, start: number, length: number): boolean;

@@ -29,6 +29,7 @@ import { readReport, readStatistics, statisticsBuffer } from './statistics.js';
 import type { BlockReport, BlockStatistics } from './statistics.js';
 import { resizeImage } from './resize.js';
 import type { ResizeRequest } from './resize.js';
+import { mostQueues, reportTarget } from './target/report.js';
 import type { VirtualDevice } from './virtual-device.js';
 
 /** Queues offered: more threads of the guest than this gain nothing from queues of their own. */
@@ -143,7 +144,7 @@ class BlockDriver implements BlockBackend {
     this.name = name;
     this.#id = { kind: 'vbd', domid, id: number };
     this.#limits = {
-      maxQueues: options.maxQueues ?? Math.min(MAX_QUEUES, availableParallelism()),
+      maxQueues: mostQueues(image, options.maxQueues ?? Math.min(MAX_QUEUES, availableParallelism())),
       defaultProtocol: options.defaultProtocol ?? 'x86_32-abi',
     };
     this.#statistics = statisticsBuffer(this.#limits.maxQueues);
@@ -229,7 +230,7 @@ class BlockDriver implements BlockBackend {
   async #end(): Promise<void> {
     await this.letGo();
     await this.#worker.close();
-    this.image.close();
+    await this.image.close();
     removeDevice(this.options.store, this.#id);
   }
 
@@ -328,7 +329,7 @@ class BlockDriver implements BlockBackend {
     const { options, image } = this;
     const settings: WorkerSettings = {
       guest: options.handles,
-      imageFd: image.fd,
+      place: image.place,
       target: image.target,
       statistics: this.#statistics,
     };
@@ -348,6 +349,7 @@ class BlockDriver implements BlockBackend {
 
   #tell(event: WorkerEvent): void {
     if (event.kind === 'attached') this.#thread = event.thread;
+    else if (event.kind === 'target') reportTarget(this.#device.log, this.image, event.news);
     else if (event.kind === 'alert') this.#device.log.warn({ queue: event.queue }, ALERTS[event.alert]);
     else this.#device.log.warn({ queue: event.queue }, 'frontend overran its ring, which is not served any more');
   }

@@ -6,8 +6,9 @@ import { SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import { blockDeviceSectors, blockDeviceSize, punchHole } from '../../shim/io/block-device.js';
 import { lockImage, unlockImage } from '../../shim/io/image-lock.js';
 import { OperatorError } from '../../shim/observe/errors.js';
-import { alignmentOf, DIRECT, noDirect, readAligned } from './direct.js';
-import type { Target } from './target/target.js';
+import { alignmentOf, DIRECT, noDirect } from './direct.js';
+import { refuseContainer } from './target/storage-format.js';
+import type { Target, TargetPlace } from './target/target.js';
 
 export interface ImageOptions {
   readonly readonly: boolean;
@@ -19,19 +20,30 @@ export interface ImageOptions {
   readonly sectorSize?: number;
   /** O_DIRECT: the host's page cache is left out. */
   readonly direct?: boolean;
+  /** The operator said that it is raw, whatever its first bytes look like. */
+  readonly anyContent?: boolean;
 }
 
 export interface DiskImage {
-  readonly fd: number;
+  readonly place: TargetPlace;
   /** As the guest was told last; a resize puts another one here. */
   target: Target;
   /** Bytes there are now. */
-  size(): number;
-  /** Makes it longer or shorter; undefined where that is somebody else's to do. @throws Error with errno */
-  readonly setSize: ((bytes: number) => void) | undefined;
+  size(): number | Promise<number>;
+  /** Makes it longer or shorter; undefined where that is somebody else's to do. Throws or rejects with what went wrong. */
+  readonly setSize: ((bytes: number) => void | Promise<void>) | undefined;
   /** `maj:min` in hex, as the physical-device node has it; undefined for a file. */
   readonly physicalDevice: string | undefined;
+  /** Takes from whoever serves it, on the spot, what he holds of the guest's; he comes back by himself. */
+  end?(): void;
   /** Idempotent. */
+  close(): void | Promise<void>;
+}
+
+/** A raw file or device, which is open in this process. */
+export interface RawImage extends DiskImage {
+  readonly fd: number;
+  size(): number;
   close(): void;
 }
 
@@ -39,7 +51,7 @@ export interface DiskImage {
  * @throws OperatorError DISK_MISSING, DISK_PERMISSION, DISK_KIND, DISK_SIZE, DISK_SECTOR, DISK_DIRECT, DISK_FORMAT,
  * DISK_LOCKED, DISK_LOCKS
  */
-export function openImage(path: string, options: ImageOptions): DiskImage {
+export function openImage(path: string, options: ImageOptions): RawImage {
   const fd = open(path, options.readonly, options.direct === true);
   try {
     const stat = fstatSync(fd);
@@ -48,6 +60,7 @@ export function openImage(path: string, options: ImageOptions): DiskImage {
     let open = true;
     return {
       fd,
+      place: { kind: 'file', fd },
       target,
       size: () => sizeOf(fd, fstatSync(fd)),
       setSize: stat.isFile() && !options.readonly ? (bytes) => ftruncateSync(fd, bytes) : undefined,
@@ -96,6 +109,15 @@ function open(path: string, readonly: boolean, direct: boolean): number {
   }
 }
 
+/** Opens and looks what it is, no more. @throws OperatorError as openImage */
+export function openImageFile(path: string, readonly: boolean): { readonly fd: number; readonly isDevice: boolean } {
+  const fd = open(path, readonly, false);
+  const stat = fstatSync(fd);
+  if (stat.isFile() || stat.isBlockDevice()) return { fd, isDevice: stat.isBlockDevice() };
+  closeSync(fd);
+  throw notADisk(path);
+}
+
 const notADisk = (path: string): OperatorError =>
   new OperatorError('DISK_KIND', `disk ${path} is neither a file nor a block device`, 'name a raw image or a device');
 
@@ -125,7 +147,7 @@ function describe(path: string, fd: number, stat: Stats, options: ImageOptions):
       'use a raw image, or enlarge it with truncate',
     );
   }
-  refuseContainers(path, fd, bytes);
+  if (options.anyContent !== true) refuseContainer(path, fd);
   const discard = !options.readonly && options.discard !== false && stat.isFile() && punches(fd, bytes);
   return {
     sectors: bytes / SECTOR_SIZE,
@@ -135,15 +157,6 @@ function describe(path: string, fd: number, stat: Stats, options: ImageOptions):
     discardGranularity: discard ? Math.max(stat.blksize, logical) : undefined,
     ...(direct === undefined ? {} : { alignment: Math.max(direct.memory, direct.offset) }),
   };
-}
-
-/** A container format handed to the guest as raw would be read as garbage and destroyed by the first write. */
-function refuseContainers(path: string, fd: number, bytes: number): void {
-  if (bytes < 4) return;
-  const magic = readAligned(fd, 4096).subarray(0, 4);
-  if (magic.equals(Buffer.from('QFI\xfb', 'latin1'))) {
-    throw new OperatorError('DISK_FORMAT', `disk ${path} is a qcow2 image`, 'convert it with qemu-img convert -O raw');
-  }
 }
 
 /** Whether the file system punches holes: tried behind the end, where there is nothing to lose. */

@@ -79,6 +79,7 @@ export class BlockLoop {
   /** Takes no more requests, answers those in flight, and lets go of the events. */
   drain(): void {
     for (const { queue } of this.attached) queue.stopped = true;
+    this.io.draining();
     this.settle();
     for (const [index, { kick }] of this.attached.entries()) kick.bell.cancel(index, Special.CANCELLED);
     while (this.attached.some(({ kick }) => kick.bell.armed)) {

@@ -1,12 +1,12 @@
 /** What the driver (main thread) and the worker of a disk say to each other. Structured-clonable. */
 import type { RamRange } from '../../shim/memory/guest-memory.js';
 import type { GuestHandles } from '../../shim/memory/attach.js';
-import type { Target } from './target/target.js';
+import type { TargetNews } from './target/report.js';
+import type { Target, TargetPlace } from './target/target.js';
 
 export interface WorkerSettings {
   readonly guest: GuestHandles;
-  /** Open image or device; stays open until the thread has ended. */
-  readonly imageFd: number;
+  readonly place: TargetPlace;
   readonly target: Target;
   /** From statisticsBuffer, one set of counters per queue there may be. */
   readonly statistics: SharedArrayBuffer;
@@ -54,4 +54,5 @@ export type WorkerEvent =
   | { readonly kind: 'attached'; readonly thread: number }
   /** The frontend claimed more requests than its ring holds; that ring is not served any more. */
   | { readonly kind: 'halted'; readonly queue: number }
-  | { readonly kind: 'alert'; readonly alert: Alert; readonly queue: number };
+  | { readonly kind: 'alert'; readonly alert: Alert; readonly queue: number }
+  | { readonly kind: 'target'; readonly news: TargetNews };

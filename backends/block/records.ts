@@ -136,11 +136,17 @@ export class Records {
     return this.iovecs.i32[this.iovecWord(tag, this.firstIovec[tag]!) + 1]!;
   }
 
+  /** The iovecs, four words each: address, length. */
+  get iovecWords(): Int32Array {
+    return this.iovecs.i32;
+  }
+
   release(): void {
     this.iovecs.free();
   }
 
-  private iovecWord(tag: number, index: number): number {
+  /** Where in `iovecWords` an iovec of a record begins. */
+  iovecWord(tag: number, index: number): number {
     return (tag * MAX_INDIRECT_SEGMENTS + index) << IOVEC_SHIFT;
   }
 }

@@ -24,16 +24,16 @@ export async function resizeImage(
   tellQueues: (sectors: number) => Promise<unknown>,
 ): Promise<number> {
   const before = image.target.sectors * SECTOR_SIZE;
-  const wanted = bytes ?? image.size();
+  const wanted = bytes ?? (await image.size());
   check(path, image, wanted, before, shrink);
   const cut = bytes === undefined ? undefined : cutter(path, image, bytes);
-  if (wanted >= before) cut?.();
+  if (wanted >= before) await cut?.();
   const old = image.target;
   const sectors = wanted / SECTOR_SIZE;
   image.target = { ...old, sectors };
   await tellQueues(sectors);
   try {
-    if (wanted < before) cut?.();
+    if (wanted < before) await cut?.();
   } catch (error) {
     image.target = old;
     await tellQueues(old.sectors);
@@ -54,19 +54,19 @@ function check(path: string, image: DiskImage, wanted: number, before: number, s
   }
 }
 
-function cutter(path: string, image: DiskImage, bytes: number): () => void {
+function cutter(path: string, image: DiskImage, bytes: number): () => Promise<void> {
   const { setSize } = image;
   if (setSize === undefined) {
     throw new OperatorError('DISK_FIXED', `xenshim cannot change the size of ${path}, a device or a read-only file`,
       'resize it by its own means, then say --refresh');
   }
-  return () => {
+  return async () => {
     try {
-      setSize(bytes);
+      await setSize(bytes);
     } catch (error) {
-      const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-      throw new OperatorError('DISK_RESIZE', `disk ${path} cannot be given ${bytes} bytes (${code})`,
-        'check the file system it is on');
+      const { code, message } = error as NodeJS.ErrnoException;
+      throw new OperatorError('DISK_RESIZE', `disk ${path} cannot be given ${bytes} bytes (${code ?? message})`,
+        'check what it is on');
     }
   };
 }

@@ -1,5 +1,6 @@
 /** The thread of a disk: maps the guest, owns the io_uring, serves one connection at a time. */
 import { attachGuest } from '../../shim/memory/attach.js';
+import type { AttachedGuest } from '../../shim/memory/attach.js';
 import { IoUring } from '../../shim/io/uring.js';
 import { serveWorker } from '../worker-host.js';
 import { MAX_BUFFER_PAGES } from './bounce-pool.js';
@@ -8,6 +9,8 @@ import type { ConnectionParts } from './connection.js';
 import { BlockLoop } from './loop.js';
 import type { WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
 import { FileIo } from './target/file-io.js';
+import type { TargetIo } from './target/target-io.js';
+import { VhostUserIo } from './target/vhost-user/vhost-user-io.js';
 
 /** Entries submitted at once. */
 const SUBMISSIONS = 256;
@@ -17,11 +20,10 @@ const COMPLETIONS = 4096;
 serveWorker<WorkerSettings>((settings, control, emit) => {
   const guest = attachGuest(settings.guest);
   const uring = new IoUring(SUBMISSIONS, COMPLETIONS);
-  uring.registerFiles([settings.imageFd]);
   const tell = (event: WorkerEvent): void => {
     emit(event);
   };
-  const io = new FileIo(uring);
+  const io = openTarget(settings, uring, guest, tell);
   const loop = new BlockLoop(uring, io, control, (queue) => {
     tell({ kind: 'halted', queue });
   });
@@ -83,14 +85,37 @@ serveWorker<WorkerSettings>((settings, control, emit) => {
           break;
         case 'remap':
           guest.remap(request.ram);
+          io.remap();
           break;
       }
       return undefined;
     },
     close() {
       disconnect();
+      io.close();
       uring.close();
       guest.detach();
     },
   };
 });
+
+/** One class of target per worker, so that the queues' calls into it stay monomorphic. */
+function openTarget(
+  { place }: WorkerSettings,
+  uring: IoUring,
+  guest: AttachedGuest,
+  tell: (event: WorkerEvent) => void,
+): TargetIo {
+  if (place.kind === 'file') {
+    uring.registerFiles([place.fd]);
+    return new FileIo(uring);
+  }
+  return new VhostUserIo({
+    uring,
+    ...place,
+    memory: () => guest.shared(),
+    tell: (news) => {
+      tell({ kind: 'target', news });
+    },
+  });
+}

@@ -1,5 +1,6 @@
 /** The control socket's commands for a guest's disks. */
 import { resolve } from 'node:path';
+import { isStorageUri } from '../../backends/block/target/storage-uri.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { ControlHandlers } from '../control/server.js';
 import type { BlockDevices } from './block-devices.js';
@@ -22,7 +23,8 @@ export function blockControl(devices: BlockDevices): ControlHandlers {
       const option = parseDisk(text(args, 'disk'));
       const as = args['as'] === undefined ? {} : { vdev: parseVdev(text(args, 'as')) };
       // A relative name is one of the folder the operator is in, not of ours.
-      return devices.attach({ ...option, ...as, file: resolve(text(args, 'cwd'), option.file) });
+      const file = isStorageUri(option.file) ? option.file : resolve(text(args, 'cwd'), option.file);
+      return devices.attach({ ...option, ...as, file });
     },
     'block-detach': (args) => devices.detach(text(args, 'vdev'), args['force'] === true),
     'block-stat': (args) => devices.stat(args['vdev'] === undefined ? undefined : text(args, 'vdev')),

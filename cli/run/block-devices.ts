@@ -48,7 +48,7 @@ export class BlockDevices {
 
   constructor(
     parts: readonly DiskPart[],
-    private readonly open: (option: DiskOption, vdev: VirtualDevice) => DiskPart,
+    private readonly open: (option: DiskOption, vdev: VirtualDevice) => Promise<DiskPart>,
     private readonly log: Log,
   ) {
     for (const part of parts) this.#disks.set(part.vdev.number, { part, backend: undefined, leaving: false });
@@ -74,15 +74,16 @@ export class BlockDevices {
     }));
   }
 
-  /** @returns its name. @throws OperatorError NOT_UP, VDEV_USED, or as opening its image */
-  attach(option: DiskOption): string {
-    if (this.#surroundings === undefined || this.#between) return notUp();
-    const vdev = place(option, [...this.#disks.values()].map(({ part }) => part.vdev));
-    const part = this.open(option, vdev);
+  /** Resolves to its name. @throws OperatorError NOT_UP, VDEV_USED, or as opening its image */
+  async attach(option: DiskOption): Promise<string> {
+    const vdev = this.#place(option);
+    const part = await this.open(option, vdev);
     try {
+      // Another one may have come, or the machine gone, while this one was opened.
+      this.#place({ ...option, vdev });
       this.#disks.set(vdev.number, { part, backend: this.#create(part), leaving: false });
     } catch (error) {
-      part.image.close();
+      await part.image.close();
       throw error;
     }
     return vdev.name;
@@ -144,6 +145,11 @@ export class BlockDevices {
 
   #backends(): BlockBackend[] {
     return [...this.#disks.values()].flatMap(({ backend }) => backend ?? []);
+  }
+
+  #place(option: DiskOption): VirtualDevice {
+    if (this.#surroundings === undefined || this.#between) return notUp();
+    return place(option, [...this.#disks.values()].map(({ part }) => part.vdev));
   }
 
   #up({ backend }: Disk): BlockBackend {

@@ -10,6 +10,8 @@ export interface DiskOption {
   readonly file: string;
   readonly readonly: boolean;
   readonly cdrom: boolean;
+  /** `raw` or one of QEMU's formats; undefined = by the name's ending. */
+  readonly format?: string;
   readonly removable?: true;
   /** Persistent grants are offered. */
   readonly persistent?: true;
@@ -24,12 +26,13 @@ export interface DiskOption {
   readonly vdev?: VirtualDevice;
 }
 
-export const DISK_OPTIONS = 'ro, cdrom, removable, persistent, direct, discard=off, sector-size=512|4096, queues=N, vdev=NAME';
+export const DISK_OPTIONS =
+  'format=NAME, ro, cdrom, removable, persistent, direct, discard=off, sector-size=512|4096, queues=N, vdev=NAME';
 const USE = `use FILE and, after commas, ${DISK_OPTIONS}`;
 
-/** `,,` stands for a comma in a value. @throws OperatorError USAGE */
+/** `,,` stands for a comma in a value; a disk described in JSON has its own commas. @throws OperatorError USAGE */
 export function parseDisk(text: string): DiskOption {
-  const [file, ...rest] = words(text) as [string, ...string[]];
+  const [file, ...rest] = parts(text);
   const wrong = (what: string): OperatorError => new OperatorError('USAGE', `--disk ${text}: ${what}`, USE);
   if (file === '') throw new OperatorError('USAGE', `--disk '${text}' names no file`, USE);
   const option: { -readonly [K in keyof DiskOption]: DiskOption[K] } = { file, readonly: false, cdrom: false };
@@ -43,6 +46,10 @@ export function parseDisk(text: string): DiskOption {
       case 'cdrom':
         option.cdrom = true;
         option.readonly = true;
+        break;
+      case 'format=':
+        if (!/^[a-z][a-z0-9-]*$/.test(value!)) throw wrong(`format cannot be '${value!}'`);
+        option.format = value!;
         break;
       case 'removable':
         option.removable = true;
@@ -73,6 +80,13 @@ export function parseDisk(text: string): DiskOption {
     }
   }
   return option;
+}
+
+/** The disk's name, and its options. */
+function parts(text: string): [string, ...string[]] {
+  if (!text.startsWith('json:')) return words(text) as [string, ...string[]];
+  const end = text.lastIndexOf('}') + 1;
+  return [text.slice(0, end), ...words(text.slice(end)).slice(1)];
 }
 
 /** A whole disk's name. @throws OperatorError USAGE */

@@ -1,9 +1,15 @@
 /** Disks on their way from an option to a guest: which one is xvda, and the image opened. */
 import { realpathSync } from 'node:fs';
-import { openImage, type DiskImage } from '../../backends/block/image.js';
+import type { DiskImage } from '../../backends/block/image.js';
+import { openDisk as openTarget } from '../../backends/block/target/open-disk.js';
+import { isStorageUri, shownName } from '../../backends/block/target/storage-uri.js';
 import { freeDevice, type VirtualDevice } from '../../backends/block/virtual-device.js';
 import { OperatorError } from '../../shim/observe/errors.js';
+import type { Log } from '../../shim/observe/log.js';
 import type { DiskOption } from './disk-option.js';
+
+/** Queues of a storage daemon, which has to be told before the guest says how many it wants. */
+const DAEMON_QUEUES = 4;
 
 export interface DiskPart {
   readonly vdev: VirtualDevice;
@@ -33,15 +39,18 @@ export function placed(options: readonly DiskOption[]): (DiskOption & { readonly
   });
 }
 
-/** @param shared the operator's own QEMU has the image open, too. @throws OperatorError as openImage */
-export function openDisk(option: DiskOption, vdev: VirtualDevice, shared: boolean): DiskPart {
-  const { file, readonly, discard, sectorSize, direct = false } = option;
-  const image = openImage(file, {
+/** @param shared the operator's own QEMU has the image open, too. @throws OperatorError as openDisk of the block backend */
+export async function openDisk(option: DiskOption, vdev: VirtualDevice, shared: boolean, log: Log): Promise<DiskPart> {
+  const { file, readonly, discard, sectorSize, direct = false, format, queues = DAEMON_QUEUES } = option;
+  const image = await openTarget(file, {
     readonly,
+    queues,
+    log: log.child({ vbd: vdev.name }),
     sharedWithQemu: shared,
     direct,
     ...(discard === undefined ? {} : { discard }),
     ...(sectorSize === undefined ? {} : { sectorSize }),
+    ...(format === undefined ? {} : { format }),
   });
-  return { vdev, path: realpathSync(file), image, option };
+  return { vdev, path: isStorageUri(file) ? shownName(file) : realpathSync(file), image, option };
 }

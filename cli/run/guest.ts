@@ -32,7 +32,7 @@ export interface GuestParts {
   readonly vcpus: number;
   readonly disks: readonly DiskPart[];
   /** Opens one that is attached later. @throws OperatorError */
-  readonly openDisk: (option: DiskOption, vdev: VirtualDevice) => DiskPart;
+  readonly openDisk: (option: DiskOption, vdev: VirtualDevice) => Promise<DiskPart>;
   readonly vifs: readonly VifPart[];
   /** What Xen offers this guest. */
   readonly domain?: Partial<DomainConfig>;

@@ -36,7 +36,7 @@ export const RUN_USAGE = `usage: xenshim run [options] -- qemu-system-x86_64 [QE
 Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
 
   --name NAME             name of the guest, for the other commands (default: guest-PID)
-  --disk FILE[,OPTION]…   PV disk on a raw image or block device; the first is xvda, the next xvdb …
+  --disk DISK[,OPTION]…   PV disk on an image, block device or network store; the first is xvda, the next xvdb …
                           ${DISK_OPTIONS}
   --vif tap=NAME[,mac=MAC]
                           PV network interface on a tap, adopted if it exists, otherwise made

@@ -43,7 +43,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   const [qemu, ...qemuArgs] = options.qemu;
   const program = checkedProgram(qemu);
   const added = additions(qemuArgs);
-  const disks = openDisks(options, qemuArgs, cleanup);
+  const disks = await openDisks(options, qemuArgs, cleanup, log);
   const vifs = openVifs(options, cleanup);
   // Last, so that whatever is wrong with the command itself is told on any machine.
   requireKvm();
@@ -80,7 +80,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
     ...guestSize(qemuArgs),
     domain: options.domain,
     disks,
-    openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file)),
+    openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file), log),
     vifs,
     console: {
       socket: dir.console,
@@ -122,14 +122,19 @@ function stopWithUs(machine: QemuProcess, cleanup: Cleanup): void {
   }
 }
 
-function openDisks(options: RunOptions, qemuArgs: readonly string[], cleanup: Cleanup): DiskPart[] {
-  return placed(options.disks).map((option) => {
-    const disk = openDisk(option, option.vdev, mentions(qemuArgs, option.file));
-    cleanup.add(() => {
-      disk.image.close();
-    });
-    return disk;
-  });
+async function openDisks(
+  { disks }: RunOptions,
+  qemuArgs: readonly string[],
+  cleanup: Cleanup,
+  log: Log,
+): Promise<DiskPart[]> {
+  const parts: DiskPart[] = [];
+  for (const option of placed(disks)) {
+    const part = await openDisk(option, option.vdev, mentions(qemuArgs, option.file), log);
+    cleanup.add(() => part.image.close());
+    parts.push(part);
+  }
+  return parts;
 }
 
 function openVifs(options: RunOptions, cleanup: Cleanup): VifPart[] {

@@ -10,6 +10,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitUring(env, exports);
   InitImage(env, exports);
   InitPager(env, exports);
+  InitUnixSocket(env, exports);
   return exports;
 }
 

@@ -27,3 +27,36 @@ export function arena(bytes: number): Arena {
     },
   };
 }
+
+export interface SharedArena extends Omit<Arena, 'discard'> {
+  /** The memfd it is in, from its first byte on. */
+  readonly fd: number;
+  readonly bytes: number;
+  readonly u16: Uint16Array;
+  readonly u8: Uint8Array;
+}
+
+/** The same in a memfd of its own, to be shared with another process. */
+export function sharedArena(name: string, bytes: number): SharedArena {
+  const align = 2 ** Math.ceil(Math.log2(Math.max(bytes, 4096)));
+  const fd = native.memfd(name, bytes);
+  try {
+    const { hva, buffer } = native.mapShared(fd, 0, bytes, align);
+    return {
+      fd,
+      bytes,
+      lo: hva | 0,
+      hi: Math.floor(hva / 0x1_0000_0000),
+      i32: new Int32Array(buffer),
+      u16: new Uint16Array(buffer),
+      u8: new Uint8Array(buffer),
+      free: () => {
+        native.unmap(hva, bytes);
+        native.closeFd(fd);
+      },
+    };
+  } catch (error) {
+    native.closeFd(fd);
+    throw error;
+  }
+}

@@ -11,6 +11,7 @@ export const UringOp = Object.freeze({
   WRITEV: 2,
   FSYNC: 3,
   POLL_ADD: 6,
+  TIMEOUT: 11,
   ASYNC_CANCEL: 14,
   FALLOCATE: 17,
   READ: 22,

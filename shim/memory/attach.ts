@@ -27,6 +27,14 @@ export interface GuestHandles {
   readonly frames?: FrameHandles;
 }
 
+/** A piece of guest RAM: where it is in a file, and where this thread has it. Bytes. */
+export interface SharedRange {
+  readonly fd: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly hva: number;
+}
+
 /** A guest as the attached thread sees it. */
 export interface AttachedGuest {
   readonly memory: GuestMemory;
@@ -34,6 +42,8 @@ export interface AttachedGuest {
   readonly own: RamWindow;
   readonly grants: ForeignGrants;
   readonly grantTable: GrantTable;
+  /** The current layout as ranges of files: for handing guest RAM on to another process of the host. */
+  shared(): readonly SharedRange[];
   /** Follows a new layout of guest RAM. Ranges that stayed keep their addresses, gone ones stay mapped until detach. */
   remap(ram: readonly RamRange[]): void;
   /** Unmaps everything and leaves the grant table. Nothing obtained from it may be touched afterwards. */
@@ -44,6 +54,7 @@ export interface AttachedGuest {
 export function attachGuest(handles: GuestHandles): AttachedGuest {
   const mapped: { hva: number; length: number }[] = [];
   const known = new Map<string, RamWindow>();
+  let shared: SharedRange[] = [];
 
   const mapWindow = (fd: number, offset: number, gfn: number, pages: number): RamWindow => {
     const length = pages * PAGE_SIZE;
@@ -51,13 +62,16 @@ export function attachGuest(handles: GuestHandles): AttachedGuest {
     mapped.push({ hva, length });
     return ramWindow(gfn, buffer, hva);
   };
-  const windowsOf = (ram: readonly RamRange[]): RamWindow[] =>
-    splitRanges(ram).map(({ fd, offset, gfn, pages }) => {
+  const windowsOf = (ram: readonly RamRange[]): RamWindow[] => {
+    shared = [];
+    return splitRanges(ram).map(({ fd, offset, gfn, pages }) => {
       const key = `${fd}:${offset}:${gfn}:${pages}`;
       const window = known.get(key) ?? mapWindow(fd, offset, gfn, pages);
       known.set(key, window);
+      shared.push({ fd, offset, length: pages * PAGE_SIZE, hva: window.hva });
       return window;
     });
+  };
   const unmapAll = (): void => {
     for (const { hva, length } of mapped.splice(0)) native.unmap(hva, length);
   };
@@ -75,6 +89,7 @@ export function attachGuest(handles: GuestHandles): AttachedGuest {
       own,
       grantTable,
       grants: new BackendGrants(grantTable),
+      shared: () => shared,
       remap(ram) {
         memory.replace(windowsOf(ram));
         frames?.layout(ram);

@@ -224,6 +224,10 @@ export class FakeBlkfront {
     return this.send(queue, { op: BlkifOp.FLUSH_DISKCACHE }, []);
   }
 
+  discard(sector: number, sectors: number, queue = 0): Promise<number> {
+    return this.send(queue, { op: BlkifOp.DISCARD, sector: BigInt(sector), sectors: BigInt(sectors) }, []);
+  }
+
   private collect({ ring, outstanding }: Queue): void {
     for (const { id, op, status } of ring.responses()) {
       const request = outstanding.get(id);

@@ -61,5 +61,11 @@ export class FileIo implements TargetIo {
     return true;
   }
 
+  draining(): void {}
+
+  remap(): void {}
+
+  close(): void {}
+
   completed(): void {}
 }

@@ -23,6 +23,12 @@ export interface TargetIo {
   poll(): number;
   /** Before sleeping: the next completion will wake the ring. False if there is one already. */
   arm(): boolean;
+  /** The connection is ending: no more is taken, and what is in flight shall end in good time. */
+  draining(): void;
+  /** Guest RAM has a new layout. */
+  remap(): void;
+  /** The worker ends; nothing is in flight. */
+  close(): void;
   /** A completion in io_uring of an entry the target pushed for itself, with `TARGET_USER` in its high word. */
   completed(userLo: number, flags: number, result: number): void;
 }

@@ -1,3 +1,10 @@
+/** How a worker gets at the bytes. Structured-clonable; descriptors stay open until the thread has ended. */
+export type TargetPlace =
+  /** An open raw file or block device. */
+  | { readonly kind: 'file'; readonly fd: number }
+  /** A vhost-user back end that offers `queues` queues, met at a place of shim/io/unix-stream.ts. */
+  | { readonly kind: 'vhost-user'; readonly placeFd: number; readonly queues: number };
+
 /** What the request loop must know of the place bytes go to. Structured-clonable. */
 export interface Target {
   /** Size in units of 512 bytes. */

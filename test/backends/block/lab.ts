@@ -1,5 +1,5 @@
 /** A whole disk without a machine: store, ports, driver, worker thread and image, and a frontend on the other side. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -44,7 +44,7 @@ export class BlockLab {
       domid: 1,
       vdev: virtualDevice(index),
       path,
-      log: this.#log,
+      log: this.log,
       removed: () => this.removed.push(virtualDevice(index).name),
       ...options,
     });
@@ -65,9 +65,15 @@ export class BlockLab {
     return this.store.read(errorPath(this.id(index)));
   }
 
-  /** Descriptors this process has open. */
+  /** Descriptors on files of this lab: tests of other files run in this process, too. */
   openFds(): number {
-    return readdirSync('/proc/self/fd').length;
+    return readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(this.dir);
+      } catch {
+        return false;
+      }
+    }).length;
   }
 
   /** Ends everything; grant handles and pins that were left. */
@@ -79,7 +85,7 @@ export class BlockLab {
     return handles + pinnedRefs;
   }
 
-  get #log(): Log {
+  get log(): Log {
     const note = (_fields: object, message: string): void => {
       this.messages.push(message);
     };

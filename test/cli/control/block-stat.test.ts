@@ -39,8 +39,8 @@ async function printed(words: string): Promise<string> {
 test.serial('counts, latencies and gauges of disks in use are those of what the guest did; a setting is taken at once', async (t) => {
   const lab = new BlockLab();
   const options = [`${lab.image(2048, 'a.img')},persistent,queues=2`, lab.image(2048, 'b.img')].map(parseDisk);
-  const parts = placed(options).map((option) => openDisk(option, option.vdev, false));
-  const devices = new BlockDevices(parts, (option, vdev) => openDisk(option, vdev, false), silentLog);
+  const parts = await Promise.all(placed(options).map((option) => openDisk(option, option.vdev, false, silentLog)));
+  const devices = new BlockDevices(parts, (option, vdev) => openDisk(option, vdev, false, silentLog), silentLog);
   const server = await serveControl(makeRunDir('web').control, 'web', blockControl(devices));
   await refusedLater(t, 'NOT_UP', () => block(['stat', 'web']));
   devices.start(() => ({ store: lab.store, ports: lab.ports, handles: lab.guest.handles, domid: 1, log: silentLog }));

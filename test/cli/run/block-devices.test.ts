@@ -9,31 +9,37 @@ import { openDisk, placed } from '../../../cli/run/disk-part.js';
 import { XenbusState } from '../../../shim/abi/io/xenbus.js';
 import type { Log } from '../../../shim/observe/log.js';
 import { BlockLab } from '../../backends/block/lab.js';
-import { refused, refusedLater } from '../refused.js';
+import { refusedLater } from '../refused.js';
 
 const silent: Log = { trace: () => {}, debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => silent };
 
 /** The disks of a guest that has found Xen, one disk at the start, and what the control socket would call. */
-function guest(...texts: string[]): { lab: BlockLab; devices: BlockDevices; ask: (command: string, args?: object) => Promise<unknown> } {
+interface Running {
+  readonly lab: BlockLab;
+  readonly devices: BlockDevices;
+  readonly ask: (command: string, args?: object) => Promise<unknown>;
+}
+
+async function guest(...texts: string[]): Promise<Running> {
   const lab = new BlockLab();
-  const parts = placed(texts.map((text) => parseDisk(`${lab.image(2048, 'first.img')}${text}`)))
-    .map((option) => openDisk(option, option.vdev, false));
-  const devices = new BlockDevices(parts, (option, vdev) => openDisk(option, vdev, false), silent);
+  const parts = await Promise.all(placed(texts.map((text) => parseDisk(`${lab.image(2048, 'first.img')}${text}`)))
+    .map((option) => openDisk(option, option.vdev, false, silent)));
+  const devices = new BlockDevices(parts, (option, vdev) => openDisk(option, vdev, false, silent), silent);
   devices.start(() => ({ store: lab.store, ports: lab.ports, handles: lab.guest.handles, domid: 1, log: silent }));
   const handlers = blockControl(devices);
   return { lab, devices, ask: async (command, args = {}) => handlers[`block-${command}`]!({ ...args }) };
 }
 
-async function end({ lab, devices }: Pick<ReturnType<typeof guest>, 'lab' | 'devices'>): Promise<number> {
+async function end({ lab, devices }: Pick<Running, 'lab' | 'devices'>): Promise<number> {
   await devices.close();
   return lab.close();
 }
 
-const rows = async (ask: ReturnType<typeof guest>['ask']): Promise<string[]> =>
+const rows = async (ask: Running['ask']): Promise<string[]> =>
   ((await ask('list')) as BlockStatus[]).map(({ vdev, mode, type, sectorSize, state }) => `${vdev} ${mode} ${type} ${sectorSize} ${state}`);
 
 test('a disk that is attached takes the first free name, works, and is gone after an orderly detach', async (t) => {
-  const { lab, devices, ask } = guest('');
+  const { lab, devices, ask } = await guest('');
   lab.image(2048, 'second.img');
   t.is(await ask('attach', { disk: 'second.img,ro', cwd: lab.dir }), 'xvdb');
   t.deepEqual(await rows(ask), ['xvda w disk 512 InitWait', 'xvdb r disk 512 InitWait']);
@@ -54,7 +60,7 @@ test('a disk that is attached takes the first free name, works, and is gone afte
 });
 
 test.serial('what cannot be attached is refused with a code, and leaves nothing', async (t) => {
-  const { lab, devices, ask } = guest('');
+  const { lab, devices, ask } = await guest('');
   const cwd = lab.dir;
   lab.image(2049, 'odd.img');
   // Its worker has opened all that it opens.
@@ -86,17 +92,17 @@ test('before the guest has found Xen there are disks to list and nothing to atta
   const path = lab.image(2048);
   const option = parseDisk(path);
   const [vdev] = placed([option]).map((each) => each.vdev);
-  const devices = new BlockDevices([openDisk(option, vdev!, false)], (each, as) => openDisk(each, as, false), silent);
+  const devices = new BlockDevices([await openDisk(option, vdev!, false, silent)], (each, as) => openDisk(each, as, false, silent), silent);
   const ask = blockControl(devices);
   t.like((ask['block-list']!({}) as BlockStatus[])[0], { vdev: 'xvda', state: 'Unknown' });
-  refused(t, 'NOT_UP', () => ask['block-attach']!({ disk: lab.image(8, 'b.img'), cwd: '/' }));
+  await refusedLater(t, 'NOT_UP', async () => ask['block-attach']!({ disk: lab.image(8, 'b.img'), cwd: '/' }));
   await refusedLater(t, 'NOT_UP', async () => ask['block-resize']!({ vdev: 'xvda' }));
   await refusedLater(t, 'NOT_UP', async () => ask['block-detach']!({ vdev: 'xvda' }));
   t.is(await lab.close(), 0);
 });
 
 test('a size may be what is to be added, and the size the file has by now', async (t) => {
-  const { lab, devices, ask } = guest('');
+  const { lab, devices, ask } = await guest('');
   await refusedLater(t, 'BLOCK_NOT_CONNECTED', () => ask('resize', { vdev: 'xvda' }));
   const front = lab.front();
   await front.connect();
@@ -111,7 +117,7 @@ test('a size may be what is to be added, and the size the file has by now', asyn
 });
 
 test('a disk without a driver stays through an orderly detach of ten seconds, and leaves at once by force', async (t) => {
-  const { lab, devices, ask } = guest('');
+  const { lab, devices, ask } = await guest('');
   t.regex(await refusedLater(t, 'BLOCK_IN_USE', () => ask('detach', { vdev: 'xvda' })), /no driver .* --force/);
   const front = lab.front();
   await ask('detach', { vdev: 'xvda', force: true });
@@ -121,7 +127,7 @@ test('a disk without a driver stays through an orderly detach of ten seconds, an
 });
 
 test('after a reset of the machine the guest finds its disks again, but not one it was to give up', async (t) => {
-  const { lab, devices, ask } = guest('', );
+  const { lab, devices, ask } = await guest('', );
   await ask('attach', { disk: lab.image(2048, 'second.img'), cwd: '/' });
   await ask('attach', { disk: lab.image(2048, 'third.img'), cwd: '/' });
   const pending = ask('detach', { vdev: 'xvdb' });
@@ -139,7 +145,7 @@ test('after a reset of the machine the guest finds its disks again, but not one 
 });
 
 test('options of a disk reach the frontend', async (t) => {
-  const { lab, devices, ask } = guest(',sector-size=4096,removable,discard=off,queues=2,vdev=hda');
+  const { lab, devices, ask } = await guest(',sector-size=4096,removable,discard=off,queues=2,vdev=hda');
   const path = '/local/domain/0/backend/vbd/1/768';
   const key = (name: string): string | undefined => lab.store.read(`${path}/${name}`);
   t.deepEqual(['dev', 'removable', 'multi-queue-max-queues'].map(key), ['hda', '1', '2']);
@@ -157,7 +163,7 @@ test('options of a disk reach the frontend', async (t) => {
 });
 
 test.serial('disks that come and go ten times, connected and in the middle of requests, leave nothing behind', async (t) => {
-  const { lab, devices, ask } = guest('');
+  const { lab, devices, ask } = await guest('');
   const disk = lab.image(4096, 'second.img');
   const page = lab.guest.page();
   const round = async (force: boolean): Promise<void> => {

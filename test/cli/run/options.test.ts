@@ -141,9 +141,18 @@ test('a disk is the very file that was named, whatever its name looks like', (t)
   t.deepEqual(parseDisk('a,,,ro'), { file: 'a,', readonly: true, cdrom: false });
 });
 
+test('a disk may be in any format and at any place QEMU knows, and JSON keeps its commas', (t) => {
+  t.deepEqual(parseDisk('a,ro,format=qcow2'), { file: 'a', readonly: true, cdrom: false, format: 'qcow2' });
+  t.deepEqual(parseDisk('nbd://host:10809/x,ro'), { file: 'nbd://host:10809/x', readonly: true, cdrom: false });
+  const json = 'json:{"driver":"blkdebug","image":{"driver":"file","filename":"a,}b"}}';
+  t.is(parseDisk(json).file, json);
+  t.deepEqual(parseDisk(`${json},ro,queues=2`), { file: json, readonly: true, cdrom: false, queues: 2 });
+  refused(t, 'USAGE', () => parseDisk('a,format='));
+});
+
 test('a disk without a file and unknown disk options are refused', (t) => {
   for (const text of ['', ',ro']) t.regex(refused(t, 'USAGE', () => parseDisk(text)), /names no file/);
-  for (const text of ['a,rw', 'a,file', 'a,ro=off', 'a,', 'a,b.img', 'a,ro,format=qcow2']) {
+  for (const text of ['a,rw', 'a,file', 'a,ro=off', 'a,', 'a,b.img', 'a,format']) {
     t.regex(refused(t, 'USAGE', () => parseDisk(text)), /no disk option/);
   }
 });
