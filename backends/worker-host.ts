@@ -5,11 +5,15 @@
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 
 import { closeFd, createEventfd, drainEventfd, signalEventfd } from '../shim/io/eventfd.js';
+import type { Patience } from '../shim/grant-table/settle.js';
 import { XenError } from '../shim/observe/errors.js';
 import type { Log } from '../shim/observe/log.js';
 
 /** ms a worker gets to end by itself. */
 const EXIT_GRACE = 5000;
+
+/** ms a worker that is wanted goes on waiting for a page of the guest. */
+const PAGE_GRACE = 1000;
 
 /** Values of the shared word. Exiting stays: the loop must not go back to sleep. */
 const Wanted = Object.freeze({ NOTHING: 0, MESSAGE: 1, EXITING: 2 } as const);
@@ -34,7 +38,8 @@ type ToWorker = { readonly id: number; readonly request: unknown } | { readonly 
 type FromWorker =
   | { readonly id: number; readonly reply: unknown }
   | { readonly id: number; readonly errno: number | undefined; readonly text: string }
-  | { readonly event: unknown };
+  | { readonly event: unknown }
+  | { readonly warning: string };
 
 export interface WorkerHostOptions {
   /** Compiled script that calls `serveWorker`. */
@@ -70,6 +75,7 @@ export class WorkerHost {
     let failure = new Error('worker thread ended');
     this.#worker.on('message', (message: FromWorker) => {
       if ('event' in message) options.event?.(message.event);
+      else if ('warning' in message) options.log.warn({ worker: options.name }, message.warning);
       else this.#settle(message);
     });
     this.#worker.on('error', (error: Error) => {
@@ -131,7 +137,7 @@ export class WorkerHost {
     signalEventfd(this.#controlFd);
   }
 
-  #settle(message: Exclude<FromWorker, { event: unknown }>): void {
+  #settle(message: Exclude<FromWorker, { event: unknown } | { warning: string }>): void {
     const call = this.#calls.get(message.id);
     this.#calls.delete(message.id);
     if ('reply' in message) call?.resolve(message.reply);
@@ -159,9 +165,35 @@ export interface Service {
   close(): void;
 }
 
+/**
+ * How long a worker waits for a page of the guest that is paged out: as long as spec A0 has it, but when the main thread
+ * wants something, which may be the end of the connection, only a little longer.
+ */
+class WorkerPatience implements Patience {
+  #wantedSince = 0;
+
+  constructor(
+    private readonly control: Control,
+    private readonly warn: (text: string) => void,
+  ) {}
+
+  cancelled(): boolean {
+    if (!this.control.wanted()) {
+      this.#wantedSince = 0;
+      return false;
+    }
+    if (this.#wantedSince === 0) this.#wantedSince = performance.now();
+    return performance.now() - this.#wantedSince > PAGE_GRACE;
+  }
+
+  gaveUp(ref: number): void {
+    this.warn(`gnttab_retry_eagain: ref ${ref} eagain grant`);
+  }
+}
+
 /** The worker's side: makes the service and alternates between its loop and the main thread's requests. */
 export function serveWorker<Data>(
-  make: (data: Data, control: Control, emit: (event: unknown) => void) => Service,
+  make: (data: Data, control: Control, emit: (event: unknown) => void, patience: Patience) => Service,
 ): void {
   const port = parentPort;
   if (port === null) throw new Error('not a worker thread');
@@ -171,9 +203,12 @@ export function serveWorker<Data>(
   const send = (message: FromWorker): void => {
     port.postMessage(message);
   };
+  const patience = new WorkerPatience(control, (warning) => {
+    send({ warning });
+  });
   const service = make(data as Data, control, (event) => {
     send({ event });
-  });
+  }, patience);
 
   let scheduled = false;
   const schedule = (): void => {

@@ -36,6 +36,10 @@ export const commands: Readonly<Record<string, Command>> = Object.freeze({
     summary: 'tell a guest how many of its vCPUs to use',
     run: async (argv) => (await import('./control/vcpu-set.js')).vcpuSet(argv),
   },
+  'mem-set': {
+    summary: 'tell a guest how much of its memory to use',
+    run: async (argv) => (await import('./control/memory.js')).memSet(argv),
+  },
   console: {
     summary: "attach to a guest's PV console",
     run: async (argv) => (await import('./console/attach.js')).attach(argv),

@@ -17,8 +17,8 @@ const SUBMISSIONS = 256;
 /** Room for every request of four rings of the largest order, and their events. */
 const COMPLETIONS = 4096;
 
-serveWorker<WorkerSettings>((settings, control, emit) => {
-  const guest = attachGuest(settings.guest);
+serveWorker<WorkerSettings>((settings, control, emit, patience) => {
+  const guest = attachGuest(settings.guest, patience);
   const uring = new IoUring(SUBMISSIONS, COMPLETIONS);
   const tell = (event: WorkerEvent): void => {
     emit(event);

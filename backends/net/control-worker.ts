@@ -4,8 +4,8 @@ import { serveWorker } from '../worker-host.js';
 import { ControlRing } from './control-ring.js';
 import type { ControlRequest, ControlWorkerSettings, VifEvent } from './messages.js';
 
-serveWorker<ControlWorkerSettings>((settings, control, emit) => {
-  const guest = attachGuest(settings.guest);
+serveWorker<ControlWorkerSettings>((settings, control, emit, patience) => {
+  const guest = attachGuest(settings.guest, patience);
   const tell = (event: VifEvent): void => {
     emit(event);
   };

@@ -5,8 +5,8 @@ import { openConnection } from './connection.js';
 import type { Connection } from './connection.js';
 import type { VifEvent, VifRequest, VifWorkerSettings } from './messages.js';
 
-serveWorker<VifWorkerSettings>((settings, control, emit) => {
-  const guest = attachGuest(settings.guest);
+serveWorker<VifWorkerSettings>((settings, control, emit, patience) => {
+  const guest = attachGuest(settings.guest, patience);
   const counters = new Float64Array(settings.counters);
   // A clock that all threads agree on: each thread's performance.now() begins when it does.
   const origin = Number(process.hrtime.bigint()) / 1e6 - performance.now();

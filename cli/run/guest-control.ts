@@ -6,6 +6,7 @@ import type { GuestStatus } from '../control/commands.js';
 import type { ControlHandlers } from '../control/server.js';
 import { blockControl } from './block-control.js';
 import { DOMID, type Guest } from './guest.js';
+import { memoryControl } from './memory-control.js';
 import { notUp } from './not-up.js';
 
 const HOME = `/local/domain/${DOMID}`;
@@ -45,6 +46,7 @@ export function guestControl(
     shutdown: () => ask('poweroff'),
     reboot: () => ask('reboot'),
     ...blockControl(guest.block),
+    ...memoryControl(guest, store, about().memory),
     'vcpu-set': ({ count }) => {
       if (guest.state === 'starting') notUp();
       const { vcpus } = about();

@@ -271,6 +271,14 @@ export class ActiveEntries {
     return this.#words[this.#at + (ref << ACTIVE_SHIFT) + FRAME]! >>> 0;
   }
 
+  /** The frame an entry names at this moment, pinned or not. */
+  frameNamed(ref: number): number {
+    const frames = this.#frames;
+    return frames.version2
+      ? frames.words[ref >>> V2_ENTRIES_SHIFT]![frames.entry2At(ref) + 2]! >>> 0
+      : frames.words[ref >>> ENTRIES_SHIFT]![frames.entryAt(ref) + 1]! >>> 0;
+  }
+
   /** Read-only and read-write pins of an entry. */
   pins(ref: number): { ro: number; rw: number } {
     const state = Atomics.load(this.#words, this.#at + (ref << ACTIVE_SHIFT));

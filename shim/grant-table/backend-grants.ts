@@ -1,17 +1,22 @@
 /** ForeignGrants over the shim's layers: what a backend's thread holds. */
-import { Gntst } from '../abi/grant-table.js';
+import { Gntst, Gnttabop } from '../abi/grant-table.js';
 import { Domid } from '../abi/xen.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
 import { MapBatch, type ForeignGrants, type PageChanged } from './foreign.js';
-import { gnttabMapRefs, gnttabUnmapRefs } from './map-refs.js';
+import { gnttabMapRefs, gnttabUnmapRefs, handOverPages } from './map-refs.js';
+import { settle, type Patience } from './settle.js';
+import { grantTableOp } from './shim-hypercall.js';
 import type { GrantTable } from './table.js';
 
 export class BackendGrants implements ForeignGrants {
   readonly #table: GrantTable;
+  readonly #patience: Patience | null;
   readonly #one = new MapBatch(1);
 
-  constructor(table: GrantTable) {
+  /** @param patience null: GNTST_eagain is the caller's to deal with */
+  constructor(table: GrantTable, patience: Patience | null = null) {
     this.#table = table;
+    this.#patience = patience;
   }
 
   begin(): void {
@@ -23,7 +28,26 @@ export class BackendGrants implements ForeignGrants {
   }
 
   map(batch: MapBatch, pageChanged: PageChanged | null): number {
-    return gnttabMapRefs(this.#table, batch, null, pageChanged, batch.count);
+    const failed = gnttabMapRefs(this.#table, batch, null, pageChanged, batch.count);
+    return failed === 0 || this.#patience === null ? failed : this.#settleMaps(batch, pageChanged, failed);
+  }
+
+  /** Ops that are still GNTST_eagain, one after the other; then the pages of all are handed over (spec A0.5, A0.7). */
+  #settleMaps(batch: MapBatch, pageChanged: PageChanged | null, failed: number): number {
+    const { status, count, ref } = batch;
+    let left = failed;
+    let settled = false;
+    for (let i = 0; i < count; i++) {
+      if (status[i] !== Gntst.eagain) continue;
+      settled = true;
+      status[i] = settle(this.#table, ref[i]!, this.#patience!, () => {
+        grantTableOp(this.#table, Gnttabop.map_grant_ref, batch, i, 1);
+        return status[i]!;
+      });
+      if (status[i] === 0) left--;
+    }
+    if (settled && pageChanged !== null) handOverPages(batch, pageChanged, count);
+    return left;
   }
 
   unmap(batch: MapBatch): number {
@@ -34,7 +58,7 @@ export class BackendGrants implements ForeignGrants {
     const one = this.#one;
     one.count = 0;
     one.add(ref, readonly, context);
-    gnttabMapRefs(this.#table, one, null, pageChanged, 1);
+    this.map(one, pageChanged);
     const status = one.status[0]!;
     return status !== 0 ? status : one.handle[0]!;
   }
@@ -58,6 +82,14 @@ export class BackendGrants implements ForeignGrants {
   /** Pins, checks, copies, unpins: the order of GNTTABOP_copy, so that a bad ref is reported before a bad range. */
   #copy(ref: number, offset: number, bytes: Uint8Array, at: number, length: number, fromGuest: boolean): number {
     if (length === 0) return Gntst.okay;
+    const status = this.#tryCopy(ref, offset, bytes, at, length, fromGuest);
+    if (status !== Gntst.eagain) return status;
+    const second = this.#tryCopy(ref, offset, bytes, at, length, fromGuest);
+    if (second !== Gntst.eagain || this.#patience === null) return second;
+    return settle(this.#table, ref, this.#patience, () => this.#tryCopy(ref, offset, bytes, at, length, fromGuest));
+  }
+
+  #tryCopy(ref: number, offset: number, bytes: Uint8Array, at: number, length: number, fromGuest: boolean): number {
     const table = this.#table;
     table.enter();
     try {

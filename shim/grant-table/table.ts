@@ -86,6 +86,21 @@ export class GrantTable {
     this.#depth = depth;
   }
 
+  /**
+   * Sleeps until the frame that an entry names is there, at most `ms`; out of the table meanwhile, even in the middle of a
+   * batch. What the entry names may change at any time: this is a hint only.
+   */
+  waitForPage(ref: number, ms: number): void {
+    const gfn = this.active.frameNamed(ref);
+    const depth = this.#depth;
+    this.#depth = 0;
+    if (depth > 0) this.#guard.leave();
+    this.memory.frames?.wait(gfn, ms);
+    if (depth === 0) return;
+    this.enter();
+    this.#depth = depth;
+  }
+
   /** Within a batch: maps a ref for a backend; returns a handle >= 0, with the page in `mapped…`, or a negative GNTST_*. */
   map(ref: number, readonly: boolean): number {
     const index = this.#maptrack.take();

@@ -6,6 +6,7 @@ import { native } from '../../kvm/native.js';
 import { BackendGrants } from '../grant-table/backend-grants.js';
 import type { ForeignGrants } from '../grant-table/foreign.js';
 import { GrantTable } from '../grant-table/table.js';
+import type { Patience } from '../grant-table/settle.js';
 import { grantResidency } from '../grant-table/residency.js';
 import { Frames, type FrameHandles } from './frames.js';
 import { GuestMemory, PAGE_SIZE, ramWindow, WINDOW_PAGES, type RamRange, type RamWindow } from './guest-memory.js';
@@ -50,8 +51,12 @@ export interface AttachedGuest {
   detach(): void;
 }
 
-/** Maps the guest's memory into this thread. Throws what mmap reports: descriptors that are not what they should be. */
-export function attachGuest(handles: GuestHandles): AttachedGuest {
+/**
+ * Maps the guest's memory into this thread.
+ * @param patience how `grants` waits for pages that are paged out; null: it does not
+ * Throws what mmap reports: descriptors that are not what they should be.
+ */
+export function attachGuest(handles: GuestHandles, patience: Patience | null = null): AttachedGuest {
   const mapped: { hva: number; length: number }[] = [];
   const known = new Map<string, RamWindow>();
   let shared: SharedRange[] = [];
@@ -88,7 +93,7 @@ export function attachGuest(handles: GuestHandles): AttachedGuest {
       memory,
       own,
       grantTable,
-      grants: new BackendGrants(grantTable),
+      grants: new BackendGrants(grantTable, patience),
       shared: () => shared,
       remap(ram) {
         memory.replace(windowsOf(ram));

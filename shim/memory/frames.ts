@@ -1,7 +1,7 @@
 /**
  * The state of every guest frame and how many pins it has, in one word per frame shared by all threads and the pager
  * (kvm/core/frames.h). Words change only by compare-and-exchange: a pin and an eviction of one frame exclude each other
- * without a lock. Nothing here touches a page or waits, but for `hold` and `use`, which are the main thread's. Plain loads
+ * without a lock. Nothing here touches a page; `wait` waits, and so do `hold` and `use`, the main thread's. Plain loads
  * in hot paths for the reason given in shim/grant-table/active.ts: a change is a compare-and-exchange in any case.
  */
 import { native } from '../../kvm/native.js';
@@ -177,6 +177,18 @@ export class Frames {
       Atomics.add(words, Head.requests, 1);
       native.eventfdSignal(this.#bell);
       return true;
+    }
+  }
+
+  /** Sleeps until a frame that was asked for is there, at most `ms`. The thread does nothing else meanwhile. */
+  wait(gfn: number, ms: number): void {
+    const until = performance.now() + ms;
+    for (;;) {
+      const seen = this.#has(gfn) ? Atomics.load(this.#words, Head.WORDS + gfn) : 0;
+      const left = until - performance.now();
+      const state = seen & STATE;
+      if (left <= 0 || (state !== FrameState.PAGED && state !== FrameState.PAGING_IN)) return;
+      native.futexWait(this.#buffer, (Head.WORDS + gfn) * 4, seen, Math.ceil(left));
     }
   }
 
