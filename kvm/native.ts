@@ -121,6 +121,15 @@ export interface Native {
   /** Ends both directions of a socket, whoever else holds it. */
   shutdownSocket(fd: number): void;
 
+  /** A unix stream socket connected to a path of at most 107 bytes, or a negative Linux errno; it blocks. */
+  streamConnect(path: string): number;
+  /** One that listens there, and does not block; or a negative errno. */
+  streamListen(path: string): number;
+  /** The next peer of a listening one, or a negative errno. */
+  streamAccept(fd: number): number;
+  /** Two connected unix stream sockets. All of these are close-on-exec. */
+  streamPair(): [number, number];
+
   /** Takes a shared open-file-description lock; false if another description holds an exclusive one there. */
   lockShared(fd: number, start: number, length: number): boolean;
   /** Gives up this description's locks there. */

@@ -10,6 +10,7 @@ import type { RingPage } from '../../shim/ring/back-ring.js';
 import { arenaOver } from './arena.js';
 import type { Arena } from './arena.js';
 import type { Control } from '../worker-host.js';
+import { CaptureWriter } from './capture-ring.js';
 import { Credit } from './credit.js';
 import type { VifConnect, VifReport } from './messages.js';
 import { MulticastFilter } from './multicast.js';
@@ -68,6 +69,8 @@ export function openConnection(options: ConnectionOptions): Connection {
     return { ring, page };
   };
   try {
+    const { capture: place } = params;
+    const capture = place && new CaptureWriter(place.memory, place.snapLength, new Int32Array(place.bell));
     const txRing = attach('tx', params.txRef, NetifTxRequest.SIZE);
     const rxRing = attach('rx', params.rxRef, NetifRxRequest.SIZE);
     const queue: { tx?: TxQueue; rx?: RxQueue } = {};
@@ -85,13 +88,13 @@ export function openConnection(options: ConnectionOptions): Connection {
     const credit = new Credit(params.rate, now(), shared);
     const tx = (queue.tx = new TxQueue({
       ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
-      multicast: new MulticastFilter(shared),
+      multicast: new MulticastFilter(shared), capture,
     }));
     const rxArena = memory(RX_ARENA_BYTES);
     const rx = (queue.rx = new RxQueue({
       ...rxRing, grants, source: link, arena: rxArena, directArena: memory(RX_DIRECT_ARENA_BYTES), counters,
       offloads: params.offloads, scatterGather: params.scatterGather, notifies: params.notifies,
-      policy: new RxPolicy(shared, params.place),
+      policy: new RxPolicy(shared, params.place), capture,
     }));
     tx.settings = rx.settings = params.settings;
     discardStale(uring, link, rxArena);

@@ -25,7 +25,7 @@ export function createNetBackend(options: NetBackendOptions): NetBackend {
   }
   const description = typeof options.link === 'string' ? options.link : options.link.description;
   const mac = options.mac === undefined ? defaultMac(description, options.index) : requireMac(options.mac);
-  const link = typeof options.link === 'string' ? openLink(options.link) : options.link;
+  const link = typeof options.link === 'string' ? openLink(options.link, options) : options.link;
   try {
     if (options.mtu !== undefined) usableMtu(options.mtu);
     return new Vif(options, link, mac);

@@ -15,6 +15,8 @@ export const NO_OFFLOADS: Offloads = Object.freeze({ csum4: false, csum6: false,
 export interface Link {
   /** For the operator, e.g. `tap=vif1.0`. */
   readonly description: string;
+  /** The host's interface, if there is one. */
+  readonly interfaceName?: string;
   /** Non-blocking; reads and writes carry a 12-byte virtio-net header, then the frame. */
   readonly fd: number;
   /** Queues the link can have; default 1. */

@@ -1,6 +1,7 @@
 /** What the driver (main thread) and the worker of a vif say to each other. Structured-clonable. */
 import type { GuestHandles } from '../../shim/memory/attach.js';
 import type { RamRange } from '../../shim/memory/guest-memory.js';
+import type { CapturePlace } from './capture.js';
 import type { Offloads } from './link.js';
 import type { Rate } from './rate.js';
 
@@ -39,8 +40,7 @@ export interface VifConnect {
   readonly settings: VifLive;
   /** Default: the only queue. */
   readonly place?: QueuePlace;
-  /** Ring of the capture (capture.ts). */
-  readonly capture?: SharedArrayBuffer;
+  readonly capture?: CapturePlace;
 }
 
 /** What may change while a vif is connected. */

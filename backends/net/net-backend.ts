@@ -17,7 +17,7 @@ export interface NetBackendOptions {
   readonly domid: number;
   /** N of the guest's `device/vif/N`. */
   readonly index: number;
-  /** `tap=NAME`, or a link already open, which the vif closes. */
+  /** `tap=NAME` and so on, or a link already open, which the vif closes. */
   readonly link: string | Link;
   /** Default: within 00:16:3e, the same for this link of this host every time. */
   readonly mac?: string;
@@ -25,7 +25,7 @@ export interface NetBackendOptions {
   readonly rate?: string;
   /** Longest payload of a frame, for the link if it is ours and for the guest to read. Default: nothing is said. */
   readonly mtu?: number;
-  /** Of the capture every queue writes its frames into (capture.ts). */
+  /** What every queue writes its frames into; closed by the vif. */
   readonly capture?: Capture;
   readonly log: Log;
   /** The device is gone, after a detach or because the guest removed its end; the backend has closed itself. */

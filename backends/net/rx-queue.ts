@@ -8,6 +8,8 @@ import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
 import type { BackRing, RingPage } from '../../shim/ring/back-ring.js';
 import type { Arena } from './arena.js';
+import { CaptureDirection } from './capture-ring.js';
+import type { CaptureWriter } from './capture-ring.js';
 import { MIN_FRAME } from './headers.js';
 import type { Offloads } from './link.js';
 import type { VifLive } from './messages.js';
@@ -65,6 +67,7 @@ export interface RxQueueOptions {
   readonly notifies: boolean;
   /** Which frames are wanted, and by which queue. */
   readonly policy: RxPolicy;
+  readonly capture?: CaptureWriter | undefined;
 }
 
 export class RxQueue {
@@ -89,6 +92,7 @@ export class RxQueue {
   readonly #stallMs: number;
   readonly #notifies: boolean;
   readonly #policy: RxPolicy;
+  readonly #capture: CaptureWriter | undefined;
 
   readonly #direct: RxDirect;
   readonly #free = Int32Array.from({ length: BUFFERS }, (_, i) => BUFFERS - 1 - i);
@@ -125,6 +129,7 @@ export class RxQueue {
     this.#direct = new RxDirect({ ...options, buffers: options.arena, arena: options.directArena, offload: this.#offload });
     this.#notifies = options.notifies;
     this.#policy = options.policy;
+    this.#capture = options.capture;
     this.#drainMs = options.notifies ? DRAIN_MS : DRAIN_NO_NOTIFY_MS;
     this.#stallMs = options.notifies ? STALL_MS : Infinity;
   }
@@ -168,12 +173,15 @@ export class RxQueue {
   }
 
   /**
-   * Begins reads into posted pages; false if there are none, or if frames must be looked at before the guest has them. All their frames may turn out to be large and have to wait,
-   * so what waits may once exceed MAX_QUEUED_BYTES by a batch; the buffers are there anyway.
+   * Begins reads into posted pages; false if there are none, or if frames must be looked at before the guest has them.
+   * All their frames may turn out to be large and have to wait, so what waits may once exceed MAX_QUEUED_BYTES by a
+   * batch; the buffers are there anyway.
    */
   #fillDirect(now: number): boolean {
     const direct = this.#direct;
     const { up, xdpHeadroom } = this.settings;
+    // Frames of other queues go into slots of their own, and a capture wants a copy.
+    if (this.#policy.handover !== undefined || this.#capture !== undefined) return false;
     if (!up || xdpHeadroom > 0 || !this.#policy.everything || this.wants(now) <= 0) return false;
     const count = direct.possible(Math.min(this.#batch, this.#freeCount));
     if (count === 0) return false;
@@ -256,6 +264,7 @@ export class RxQueue {
       if (refused !== RxPolicy.GIVEN) this.#counters[refused >= 0 ? refused : Counter.rxDropUnfit]!++;
       return;
     }
+    this.#capture?.frame(CaptureDirection.INBOUND, this.#arena.u8, buffer * BUFFER_BYTES + VnetHeader.SIZE, length);
     this.#arrived[buffer] = now;
     this.#queuedBytes += this.#length[buffer]!;
     this.#fifo[(this.#head + this.#waiting++) % BUFFERS] = buffer;

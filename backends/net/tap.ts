@@ -88,7 +88,6 @@ function openQueue(name: string): number {
 }
 
 export interface TapLink extends Link {
-  readonly name: string;
   /** False when the interface was there before and will stay. */
   readonly created: boolean;
 }
@@ -116,7 +115,7 @@ export function openTap(name: string, queues = 1): TapLink {
   const ownMtu = created ? tun.getMtu(name) : 0;
   return {
     description: `tap=${name}`,
-    name,
+    interfaceName: name,
     fd,
     created,
     maxQueues: multiQueue ? queues : 1,

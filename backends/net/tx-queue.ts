@@ -10,6 +10,8 @@ import type { RamWindow } from '../../shim/memory/guest-memory.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
 import { copyBytes, putIovec } from './arena.js';
 import type { Arena } from './arena.js';
+import { CaptureDirection } from './capture-ring.js';
+import type { CaptureWriter } from './capture-ring.js';
 import type { Credit } from './credit.js';
 import { HEADER_COPY, HEADER_START } from './headers.js';
 import type { VifLive } from './messages.js';
@@ -47,6 +49,7 @@ export interface TxQueueOptions {
   readonly counters: Float64Array;
   readonly credit: Credit;
   readonly multicast: MulticastFilter;
+  readonly capture?: CaptureWriter | undefined;
 }
 
 export class TxQueue {
@@ -65,6 +68,7 @@ export class TxQueue {
   readonly #counters: Float64Array;
   readonly #credit: Credit;
   readonly #multicast: MulticastFilter;
+  readonly #capture: CaptureWriter | undefined;
   readonly #packets = new TxPackets(TAGS);
   readonly #parser: TxParser;
   readonly #offload: TxOffload;
@@ -83,7 +87,7 @@ export class TxQueue {
     this.#offsets[context] = offset;
   };
 
-  constructor({ ring, grants, sink, arena, counters, credit, multicast }: TxQueueOptions) {
+  constructor({ ring, grants, sink, arena, counters, credit, multicast, capture }: TxQueueOptions) {
     this.#ring = ring;
     this.#grants = grants;
     this.#sink = sink;
@@ -91,6 +95,7 @@ export class TxQueue {
     this.#counters = counters;
     this.#credit = credit;
     this.#multicast = multicast;
+    this.#capture = capture;
     this.#parser = new TxParser(ring, this.#packets);
     this.#offload = new TxOffload(arena);
   }
@@ -302,6 +307,7 @@ export class TxQueue {
         return;
       }
     }
+    if (this.#capture !== undefined) this.#record(this.#capture, tag, firstOp, copied);
     if (copied === this.#packets.total[tag]) this.#sink.sendPlain(tag, this.#arena.hva + at, FRAME + copied);
     else this.#sendVector(tag, firstOp, at, copied);
   }
@@ -358,6 +364,25 @@ export class TxQueue {
     putIovec(arena, at + IOVECS, iovecs++, address, length);
     putIovec(arena, at + IOVECS, 0, arena.hva + at, FRAME + copied);
     this.#sink.send(tag, arena.hva + at + IOVECS, iovecs);
+  }
+
+  /** Copies a frame to the capture as it is sent: headers from the private copy, the rest from the guest's pages. */
+  #record(capture: CaptureWriter, tag: number, firstOp: number, copied: number): void {
+    const { words, slots, total } = this.#packets;
+    const last = tag * TAG_WORDS + slots[tag]! * SLOT_WORDS;
+    let skip = copied;
+    capture.begin(CaptureDirection.OUTBOUND, total[tag]!);
+    capture.add(this.#arena.u8, tag * TAG_BYTES + FRAME, copied);
+    for (let slot = tag * TAG_WORDS, op = firstOp; slot < last; slot += SLOT_WORDS) {
+      const size = words[slot + TxSlot.ID_SIZE]! >>> 16;
+      if (size === 0) continue;
+      const head = Math.min(size, skip);
+      skip -= head;
+      const from = this.#offsets[op]! + (words[slot + TxSlot.OFFSET]! & 0xffff) + head;
+      capture.add(this.#pages[op]!.u8, from, size - head);
+      op++;
+    }
+    capture.end();
   }
 
   #collectHandles(tag: number): void {

@@ -86,7 +86,7 @@ export class VifConnection {
       ({ txRef, rxRef }, i): VifConnect => ({
         linkFd: linkFds[i]!, txRef, rxRef, channels: channels[i]!, offloads, scatterGather, notifies, rate, settings: live,
         ...(places === undefined ? {} : { place: places[i]! }),
-        ...(capture === undefined ? {} : { capture: capture.ring(i) }),
+        ...(capture === undefined ? {} : { capture: capture.place(i) }),
       }),
     );
     await queues.connect(connects, control);

@@ -131,6 +131,7 @@ export class Vif implements NetBackend {
   async #end(): Promise<void> {
     await this.letGo();
     await this.#queues.close();
+    await this.#options.capture?.close();
     this.link.close();
     removeDevice(this.#options.store, this.#id);
   }
@@ -173,11 +174,22 @@ export class Vif implements NetBackend {
         mac: this.mac,
         script: this.link.description,
         type: 'vif',
+        ...this.#linkKeys(),
         carrier: this.#up ? '1' : '0',
         ...(this.#rateText === undefined ? {} : { rate: this.#rateText }),
       },
       { handle, mac: this.mac, ...(this.#mtu === undefined ? {} : { mtu: String(this.#mtu) }) },
     );
+  }
+
+  /** What Xen's tools show of a vif's host side. */
+  #linkKeys(): Record<string, string> {
+    const { description, interfaceName } = this.link;
+    const [kind, name] = description.split('=');
+    return {
+      ...(kind === 'bridge' ? { bridge: name! } : {}),
+      ...(interfaceName === undefined ? {} : { vifname: interfaceName }),
+    };
   }
 
   #perform(effect: VifEffect): Promise<void> {

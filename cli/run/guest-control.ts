@@ -5,8 +5,10 @@ import { setVcpuAvailability } from '../../shim/xenstore/vcpu-availability.js';
 import type { GuestStatus } from '../control/commands.js';
 import type { ControlHandlers } from '../control/server.js';
 import { blockControl } from './block-control.js';
-import { DOMID, type Guest } from './guest.js';
+import { DOMID } from './domid.js';
+import type { Guest } from './guest.js';
 import { memoryControl } from './memory-control.js';
+import { netControl } from './net-control.js';
 import { notUp } from './not-up.js';
 
 const HOME = `/local/domain/${DOMID}`;
@@ -47,6 +49,7 @@ export function guestControl(
     reboot: () => ask('reboot'),
     ...blockControl(guest.block),
     ...memoryControl(guest, store, about().memory),
+    ...netControl(guest.net),
     'vcpu-set': ({ count }) => {
       if (guest.state === 'starting') notUp();
       const { vcpus } = about();

@@ -5,8 +5,6 @@
 import { randomUUID } from 'node:crypto';
 import type { VirtualDevice } from '../../backends/block/virtual-device.js';
 import { createConsole, type ConsoleBackend } from '../../backends/console/console.js';
-import { createNetBackend } from '../../backends/net/driver.js';
-import type { Link } from '../../backends/net/link.js';
 import type { Bridge, HypercallExit, RamRange } from '../../kvm/bridge.js';
 import { native, type Watcher } from '../../kvm/native.js';
 import type { DomainConfig } from '../../shim/domain/config.js';
@@ -16,13 +14,11 @@ import type { Log } from '../../shim/observe/log.js';
 import { createGuestHome, removeGuestHome } from '../../shim/xenstore/guest-home.js';
 import type { Xenstore } from '../../shim/xenstore/xenstore.js';
 import { BlockDevices } from './block-devices.js';
+import { DOMID } from './domid.js';
 import type { DiskOption } from './disk-option.js';
 import type { DiskPart } from './disk-part.js';
-
-export interface VifPart {
-  readonly link: Link;
-  readonly mac?: string;
-}
+import { NetDevices } from './net-devices.js';
+import type { VifPart } from './vif-part.js';
 
 export interface GuestParts {
   readonly bridge: Bridge;
@@ -41,9 +37,6 @@ export interface GuestParts {
   readonly log: Log;
 }
 
-/** The guest's number; there is one guest a process. */
-export const DOMID = 1;
-
 /** What all backends have in common: they outlive a reset of the machine. */
 interface PvBackend {
   remap(ram: readonly RamRange[]): Promise<void>;
@@ -57,12 +50,13 @@ export type GuestState = 'starting' | 'running' | 'shutdown';
 export class Guest {
   readonly uuid = randomUUID();
   readonly block: BlockDevices;
+  readonly net: NetDevices;
   readonly #parts: GuestParts;
   #domain: Domain | undefined;
   #dispatcher: Dispatcher | undefined;
   #storeWatch: Watcher | undefined;
   #console: Promise<ConsoleBackend> | undefined;
-  /** The disks are one of them. */
+  /** The disks are one of them, the network interfaces another. */
   #backends: readonly PvBackend[] = [];
   #closed = false;
   #shutDown = false;
@@ -70,6 +64,7 @@ export class Guest {
   constructor(parts: GuestParts) {
     this.#parts = parts;
     this.block = new BlockDevices(parts.disks, parts.openDisk, parts.log);
+    this.net = new NetDevices(parts.vifs, parts.log);
     parts.bridge.listen({
       hypercall: (exit) => this.#hypercall(exit),
       reset: () => {
@@ -163,7 +158,7 @@ export class Guest {
   }
 
   #createBackends(domain: Domain): PvBackend[] {
-    const { xenstore, vifs, log } = this.#parts;
+    const { xenstore, log } = this.#parts;
     const common = () => ({
       store: xenstore.client,
       ports: domain.ports,
@@ -175,11 +170,8 @@ export class Guest {
       },
     });
     this.block.start(common);
-    return [
-      this.block,
-      ...vifs.map(({ link, mac }, index) =>
-        createNetBackend({ ...common(), index, link, ...(mac === undefined ? {} : { mac }) })),
-    ];
+    this.net.start(common);
+    return [this.block, this.net];
   }
 
   /** Nobody of ours touches the guest's memory afterwards. */

@@ -2,7 +2,8 @@
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
 import type { ControlHandlers } from '../control/server.js';
-import { DOMID, type Guest } from './guest.js';
+import { DOMID } from './domid.js';
+import type { Guest } from './guest.js';
 import { notUp } from './not-up.js';
 
 /** A guest whose balloon is driven below this kills its own processes, or worse. */

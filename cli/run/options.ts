@@ -1,15 +1,10 @@
 /** The command line of `xenshim run`, parsed and checked as far as that goes without touching the host. */
 import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
-import { words } from '../qemu/option-values.js';
 import { choice } from './choice.js';
 import { DISK_OPTIONS, parseDisk, type DiskOption } from './disk-option.js';
 import { DOMAIN_USAGE, domainOptions, parseDomain, type DomainOptions } from './domain-options.js';
-
-export interface VifOption {
-  readonly tap: string;
-  readonly mac?: string;
-}
+import { parseVif, VIF_LINKS, VIF_OPTIONS, type VifOption } from './vif-option.js';
 
 /** Where the PV console goes. */
 export type ConsoleOption = { readonly to: 'stdio' } | { readonly to: 'log'; readonly file: string };
@@ -38,8 +33,8 @@ Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
   --name NAME             name of the guest, for the other commands (default: guest-PID)
   --disk DISK[,OPTION]…   PV disk on an image, block device or network store; the first is xvda, the next xvdb …
                           ${DISK_OPTIONS}
-  --vif tap=NAME[,mac=MAC]
-                          PV network interface on a tap, adopted if it exists, otherwise made
+  --vif LINK[,OPTION]…    PV network interface; LINK is ${VIF_LINKS}
+                          ${VIF_OPTIONS}
   --console[=stdio]       PV console on this terminal (Ctrl-] leaves it); without it: \`xenshim console NAME\`
   --console=log:FILE      PV console output also into FILE
 ${DOMAIN_USAGE}  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info)
@@ -47,37 +42,6 @@ ${DOMAIN_USAGE}  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info
 `;
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
-
-/** As dev_valid_name in Linux has it; a per cent sign would have the kernel make a name up. */
-const INTERFACE = /^[^\s/:%]{1,15}$/;
-
-/** Six hex bytes, neither a group's address nor all zero. */
-function isUnicast(mac: string): boolean {
-  return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac) && (parseInt(mac.slice(0, 2), 16) & 1) === 0 && /[1-9a-f]/i.test(mac);
-}
-
-/** `tap=NAME[,mac=aa:bb:cc:dd:ee:ff]` */
-export function parseVif(text: string): VifOption {
-  let tap: string | undefined;
-  let mac: string | undefined;
-  for (const word of words(text)) {
-    const [, key, value] = /^(\w+)=(.*)$/.exec(word) ?? [];
-    if (key === 'tap') tap = value!;
-    else if (key === 'mac') mac = value!;
-    else throw new OperatorError('USAGE', `--vif ${text}: '${word}' is no vif option`, 'use tap=NAME[,mac=MAC]');
-  }
-  if (tap === undefined) throw new OperatorError('USAGE', `--vif ${text} names no tap`, 'use tap=NAME[,mac=MAC]');
-  if (!INTERFACE.test(tap) || tap === '.' || tap === '..') {
-    throw new OperatorError('USAGE', `--vif ${text}: '${tap}' is no name for a tap`,
-      'use at most 15 characters, none of them a space, a slash, a colon or a per cent sign');
-  }
-  if (mac === undefined) return { tap };
-  if (!isUnicast(mac)) {
-    throw new OperatorError('USAGE', `--vif ${text}: '${mac}' is no unicast MAC address`,
-      'write six hex bytes, such as 00:16:3e:01:02:03');
-  }
-  return { tap, mac: mac.toLowerCase() };
-}
 
 function parseConsole(text: string): ConsoleOption {
   if (text === '' || text === 'stdio') return { to: 'stdio' };
@@ -121,8 +85,8 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
     throw new OperatorError('USAGE', `--name '${name}' is no good`, 'use letters, digits, dots, dashes and underscores');
   }
   const vifs = values.vif.map(parseVif);
-  const taps = new Set(vifs.map(({ tap }) => tap));
-  if (taps.size < vifs.length) throw new OperatorError('USAGE', 'two --vif name the same tap', 'give each its own');
+  const taps = vifs.flatMap(({ link }) => (link.kind === 'tap' ? link.name : []));
+  if (new Set(taps).size < taps.length) throw new OperatorError('USAGE', 'two --vif name the same tap', 'give each its own');
   return {
     name,
     disks: values.disk.map(parseDisk),

@@ -3,7 +3,6 @@
  * with it. Xen itself is loaded while the firmware runs: that takes longer than QEMU's start, and nobody waits for it.
  */
 import { constants } from 'node:os';
-import { openTap } from '../../backends/net/tap.js';
 import { KvmXenCap } from '../../kvm/bridge.js';
 import { native } from '../../kvm/native.js';
 import { NativeBridge } from '../../kvm/native-bridge.js';
@@ -18,10 +17,12 @@ import { checkedProgram } from '../qemu/program.js';
 import { makeRunDir, removeRunDir } from '../run-dir.js';
 import { Cleanup } from './cleanup.js';
 import { openDisk, placed, type DiskPart } from './disk-part.js';
-import type { GuestParts, VifPart } from './guest.js';
+import type { GuestParts } from './guest.js';
+import { DOMID } from './domid.js';
 import { createLogger } from './logger.js';
 import { notUp } from './not-up.js';
 import { parseRun, RUN_USAGE, type RunOptions } from './options.js';
+import { openVif, type VifPart } from './vif-part.js';
 import { startQemu, type QemuExit, type QemuProcess } from './qemu-process.js';
 
 export async function run(argv: readonly string[]): Promise<number> {
@@ -44,7 +45,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   const program = checkedProgram(qemu);
   const added = additions(qemuArgs);
   const disks = await openDisks(options, qemuArgs, cleanup, log);
-  const vifs = openVifs(options, cleanup);
+  const vifs = openVifs(options, log, cleanup);
   // Last, so that whatever is wrong with the command itself is told on any machine.
   requireKvm();
 
@@ -137,18 +138,16 @@ async function openDisks(
   return parts;
 }
 
-function openVifs(options: RunOptions, cleanup: Cleanup): VifPart[] {
-  return options.vifs.map(({ tap, mac }) => {
-    const link = openTap(tap);
-    cleanup.add(() => {
-      link.close();
+function openVifs(options: RunOptions, log: Log, cleanup: Cleanup): VifPart[] {
+  return options.vifs.map((option, index) => {
+    const vif = openVif(option, index, DOMID, log);
+    cleanup.add(async () => {
+      vif.link.close();
+      await vif.capture?.close();
     });
-    return { link: borrowed(link), ...(mac === undefined ? {} : { mac }) };
+    return vif;
   });
 }
-
-/** What is opened here is closed here, however often a backend thinks it is done with it. */
-const borrowed = <T extends { close(): void }>(resource: T): T => ({ ...resource, close: () => {} });
 
 /** As a shell counts: a signal is 128 and its number. */
 function exitStatus({ code, signal }: QemuExit): number {

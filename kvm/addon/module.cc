@@ -11,6 +11,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitImage(env, exports);
   InitPager(env, exports);
   InitUnixSocket(env, exports);
+  InitStreamSocket(env, exports);
   return exports;
 }
 

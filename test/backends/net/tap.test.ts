@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
 
-const script = fileURLToPath(new URL('tap-scenario.js', import.meta.url));
+const scripts = (name: string): string => fileURLToPath(new URL(`${name}-scenario.js`, import.meta.url));
 
 function obstacle(): string | undefined {
   if (process.getuid?.() !== 0) return 'not root';
@@ -18,8 +18,8 @@ const reason = obstacle();
 if (reason !== undefined) console.log(`taps skipped: ${reason}`);
 const onTap = reason === undefined ? test : test.skip;
 
-async function scenario(name: string): Promise<Record<string, unknown>> {
-  const { stdout } = await promisify(execFile)('unshare', ['-n', process.execPath, script, name], { timeout: 60_000 });
+async function scenario(name: string, file = 'tap'): Promise<Record<string, unknown>> {
+  const { stdout } = await promisify(execFile)('unshare', ['-n', process.execPath, scripts(file), name], { timeout: 60_000 });
   return JSON.parse(stdout) as Record<string, unknown>;
 }
 
@@ -54,6 +54,24 @@ onTap('a tap of four queues spreads flows over them, takes frames from all, and 
 
 onTap('an adopted tap has as many queues as its owner made it for, and keeps its MTU', async (t) => {
   t.deepEqual(await scenario('adoptedQueues'), { queues: [1, 4, 1, 2], mtu: 1500 });
+});
+
+onTap('a port of a bridge is named as by xl, has its MTU and no address of its own, carries frames, and goes with us', async (t) => {
+  const port = [9000, 'fe:ff:ff:ff:ff:ff', true, true, 'br0'];
+  t.deepEqual(await scenario('bridged', 'bridge'), {
+    names: ['vif1.0', 'vif2.0', 'web'],
+    ports: [port, port, port],
+    bridgeMtu: 9000,
+    keys: ['br0', 'vif1.0', 'bridge=br0'],
+    left: [],
+  });
+});
+
+onTap('the operator is told of a bridge that is not there, is none, a name that is taken, and a missing privilege', async (t) => {
+  t.deepEqual(await scenario('noBridge', 'bridge'), {
+    codes: ['BRIDGE_MISSING', 'BRIDGE_KIND', 'VIFNAME_USED', 'opened', 'TAP_PERMISSION'],
+    left: false,
+  });
 });
 
 onTap('a frontend without offloads gets finished checksums', async (t) => {

@@ -1,7 +1,7 @@
 import test from 'ava';
 
 import { parseDisk } from '../../../cli/run/disk-option.js';
-import { LOG_FORMATS, LOG_LEVELS, parseRun, parseVif } from '../../../cli/run/options.js';
+import { LOG_FORMATS, LOG_LEVELS, parseRun } from '../../../cli/run/options.js';
 import { refused } from '../refused.js';
 
 const QEMU = ['--', 'qemu-system-x86_64'];
@@ -33,7 +33,7 @@ test('every option is understood, with a space or an equals sign', (t) => {
   ])!;
   t.is(options.name, 'web-1');
   t.deepEqual(options.disks.map(({ file }) => file), ['/a.img', '/b.iso']);
-  t.deepEqual(options.vifs, [{ tap: 'tap0' }, { tap: 'tap1', mac: '00:16:3e:00:00:01' }]);
+  t.deepEqual(options.vifs, [{ link: { kind: 'tap', name: 'tap0' } }, { link: { kind: 'tap', name: 'tap1' }, mac: '00:16:3e:00:00:01' }]);
   t.deepEqual(options.consoles, [{ to: 'stdio' }, { to: 'log', file: '/var/log/web-1' }]);
   t.is(options.logLevel, 'debug');
   t.is(options.logFormat, 'json');
@@ -155,34 +155,6 @@ test('a disk without a file and unknown disk options are refused', (t) => {
   for (const text of ['a,rw', 'a,file', 'a,ro=off', 'a,', 'a,b.img', 'a,format']) {
     t.regex(refused(t, 'USAGE', () => parseDisk(text)), /no disk option/);
   }
-});
-
-test('a vif has a tap and perhaps an address', (t) => {
-  t.deepEqual(parseVif('tap=vnet0'), { tap: 'vnet0' });
-  t.deepEqual(parseVif('mac=00:16:3E:AA:bb:0c,tap=t'), { tap: 't', mac: '00:16:3e:aa:bb:0c' });
-  t.deepEqual(parseVif('tap=br0.100-x'), { tap: 'br0.100-x' });
-});
-
-test('a vif without a tap and unknown vif options are refused, in the words that were written', (t) => {
-  t.regex(refused(t, 'USAGE', () => parseVif('mac=00:16:3e:00:00:01')), /names no tap/);
-  t.regex(refused(t, 'USAGE', () => parseVif('tap0')), /'tap0' is no vif option/);
-  t.regex(refused(t, 'USAGE', () => parseVif('')), /no vif option/);
-  t.regex(refused(t, 'USAGE', () => parseVif('tap=a,bridge=br0')), /'bridge=br0'/);
-});
-
-test('a tap has a name the kernel takes as it stands', (t) => {
-  for (const tap of ['', '.', '..', 'a b', 'a/b', 'a:1', 'tap%d', 'x'.repeat(16)]) {
-    refused(t, 'USAGE', () => parseVif(`tap=${tap}`));
-  }
-  t.is(parseVif(`tap=${'x'.repeat(15)}`).tap.length, 15);
-});
-
-test("an address is a unicast MAC address, not a group's, not zero, not a part of one", (t) => {
-  const wrong = [
-    '', '00:16:3e:00:00', '00:16:3e:00:00:01:02', '00-16-3e-00-00-01', '0:16:3e:0:0:1', '00:16:3e:00:00:0g',
-    '01:00:5e:00:00:01', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01', '00:00:00:00:00:00', 'random',
-  ];
-  for (const mac of wrong) refused(t, 'USAGE', () => parseVif(`tap=a,mac=${mac}`));
 });
 
 test('two vifs cannot share a tap', (t) => {
