@@ -25,8 +25,10 @@ export interface NativeUring {
   readonly cqTail: number;
   readonly cqEntries: number;
   readonly cqes: number;
-  /** Returns entries consumed or a negative Linux errno. `timeoutUs` < 0 = wait without limit. */
-  enter(toSubmit: number, minComplete: number, flags: number, timeoutUs: number): number;
+  /** Four words that are `enter`'s arguments and result: to submit, least to wait for, timeout in µs (-1 = none), result. */
+  readonly call: ArrayBuffer;
+  /** io_uring_enter; the result is entries consumed or a negative Linux errno. Not a method: needs no `this`. */
+  readonly enter: () => void;
   /** Names descriptors for IOSQE_FIXED_FILE by their index. */
   registerFiles(fds: readonly number[]): void;
   /** Unmaps and closes; the buffers must not be touched afterwards. Idempotent. */
@@ -67,6 +69,12 @@ type FrameHeaderWord =
   | 'counting' | 'tracking' | 'resident' | 'max_resident' | 'idle' | 'head' | 'tail' | 'blocked' | 'failed' | 'failed_gfn'
   | 'faults' | 'requests' | 'refused' | 'paged_in' | 'zeroed' | 'evicted' | 'cancelled' | 'eagain' | 'released' | 'ring';
 
+/** Reads and writes done by the calling thread; the layout of `entries` is that of kvm/addon/inline_file.cc. */
+export interface NativeInlineFile {
+  readonly entries: ArrayBuffer;
+  run(first: number, count: number): void;
+}
+
 export interface Native {
   /** mmap(MAP_SHARED) read-write; `align` (bytes, a power of two, or 0) is the alignment of the address. */
   mapShared(fd: number, offset: number, length: number, align: number): Mapping;
@@ -104,6 +112,10 @@ export interface Native {
   spinForRequest(bridge: ArrayBuffer, ns: number): boolean;
   readonly bridgeLayout: BridgeLayout;
   readonly bridgeOps: Readonly<Record<BridgeOpName, number>>;
+
+  readonly InlineFile: new (fd: number, entries: number) => NativeInlineFile;
+  /** f_type of statfs(2). */
+  fileSystemType(fd: number): number;
 
   readonly Uring: new (entries: number, cqEntries: number) => NativeUring;
 

@@ -2,6 +2,8 @@
  * The loop of a disk's worker: take requests, submit, reap, answer; poll a little, then sleep in io_uring_enter until
  * an event of the frontend, a completion or the main thread's bell. It returns only when the main thread wants something.
  */
+import { performance } from 'node:perf_hooks';
+
 import { Doorbell } from '../../shim/io/doorbell.js';
 import { CQE_RESULT, CQE_USER_HI } from '../../shim/io/uring.js';
 import type { IoUring } from '../../shim/io/uring.js';
@@ -99,7 +101,7 @@ export class BlockLoop {
       if (pause > 0) this.pause(entry, pause);
     }
     this.io.push();
-    if (this.uring.toSubmit > 0 || this.inflight() > 0) this.uring.enter(0, -1);
+    if (this.uring.toSubmit > 0 || (this.io.completesInRing && this.inflight() > 0)) this.uring.enter(0, -1);
     work += this.reap();
     this.publish();
     return work;

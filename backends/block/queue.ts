@@ -2,6 +2,8 @@
  * One ring of a disk: takes requests, checks a private copy, pins the guest's pages, has the target move bytes
  * between them and the disk, unpins, answers (spec B4). Nothing is allocated per request.
  */
+import { performance } from 'node:perf_hooks';
+
 import { BlkifOp, BlkifStatus, MAX_SEGMENTS, SECTOR_SHIFT, SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import type { BlkifAbi } from '../../shim/abi/io/blkif.js';
 import { MapBatch } from '../../shim/grant-table/foreign.js';
@@ -30,6 +32,11 @@ const ERROR_PAUSE = 1;
 /** Linux EOPNOTSUPP as a completion has it. */
 const NOT_SUPPORTED = -95;
 const UNMAP_CAPACITY = 1024;
+/**
+ * Requests taken at a time: while the disk works on them, or a frontend that slept is being woken for their responses,
+ * the next ones are prepared.
+ */
+const CHUNK = 16;
 
 export interface QueueParts {
   /** Comes back in the high word of every completion. */
@@ -129,7 +136,7 @@ export class BlockQueue implements CompletionSink {
     if (waiting <= 0) return 0;
     if (waiting + this.ring.unanswered === this.ring.slots) this.counters[Counter.ring_full]! += 1;
     this.grants.begin();
-    const taken = this.takeUpTo(waiting);
+    const taken = this.takeUpTo(waiting < CHUNK ? waiting : CHUNK);
     this.grants.end();
     return taken;
   }
@@ -296,11 +303,17 @@ export class BlockQueue implements CompletionSink {
       this.unmap(tag);
       return false;
     }
+    const first = tag * MAX_INDIRECT_SEGMENTS;
+    if (request.segments === 1) {
+      const handle = this.grants.mapOne(request.segment[0]!, write, 0, page);
+      records.handle[first] = handle;
+      records.held[tag] = handle >= 0 ? 1 : 0;
+      return handle >= 0;
+    }
     maps.count = 0;
     for (let i = 0; i < request.segments; i++) maps.add(request.segment[2 * i]!, write, i);
     const failed = this.grants.map(maps, page);
     // A failed op may not stop the others from being given back (XSA-362).
-    const first = tag * MAX_INDIRECT_SEGMENTS;
     const { status, handle, count } = maps;
     let held = 0;
     for (let i = 0; i < count; i++) {

@@ -1,6 +1,7 @@
 /** The thread of a disk: maps the guest, owns the io_uring, serves one connection at a time. */
 import { attachGuest } from '../../shim/memory/attach.js';
 import type { AttachedGuest } from '../../shim/memory/attach.js';
+import { inMemory, puntsWrites } from '../../shim/io/inline-file.js';
 import { IoUring } from '../../shim/io/uring.js';
 import { serveWorker } from '../worker-host.js';
 import { MAX_BUFFER_PAGES } from './bounce-pool.js';
@@ -8,7 +9,10 @@ import { Connection } from './connection.js';
 import type { ConnectionParts } from './connection.js';
 import { BlockLoop } from './loop.js';
 import type { WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
+import { BufferedIo } from './target/buffered-io.js';
 import { FileIo } from './target/file-io.js';
+import { InlineIo } from './target/inline-io.js';
+import { NullIo } from './target/null-io.js';
 import type { TargetIo } from './target/target-io.js';
 import { VhostUserIo } from './target/vhost-user/vhost-user-io.js';
 
@@ -101,14 +105,17 @@ serveWorker<WorkerSettings>((settings, control, emit, patience) => {
 
 /** One class of target per worker, so that the queues' calls into it stay monomorphic. */
 function openTarget(
-  { place }: WorkerSettings,
+  { place, target }: WorkerSettings,
   uring: IoUring,
   guest: AttachedGuest,
   tell: (event: WorkerEvent) => void,
 ): TargetIo {
+  if (place.kind === 'null') return new NullIo();
   if (place.kind === 'file') {
+    if (inMemory(place.fd)) return new InlineIo(place.fd);
     uring.registerFiles([place.fd]);
-    return new FileIo(uring);
+    const buffered = target.alignment === undefined && puntsWrites(place.fd);
+    return buffered ? new BufferedIo(uring, place.fd) : new FileIo(uring);
   }
   return new VhostUserIo({
     uring,

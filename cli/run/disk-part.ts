@@ -2,6 +2,7 @@
 import { realpathSync } from 'node:fs';
 import type { DiskImage } from '../../backends/block/image.js';
 import { openDisk as openTarget } from '../../backends/block/target/open-disk.js';
+import { isNullDisk } from '../../backends/block/target/null-disk.js';
 import { isStorageUri, shownName } from '../../backends/block/target/storage-uri.js';
 import { freeDevice, type VirtualDevice } from '../../backends/block/virtual-device.js';
 import { OperatorError } from '../../shim/observe/errors.js';
@@ -52,5 +53,5 @@ export async function openDisk(option: DiskOption, vdev: VirtualDevice, shared: 
     ...(sectorSize === undefined ? {} : { sectorSize }),
     ...(format === undefined ? {} : { format }),
   });
-  return { vdev, path: isStorageUri(file) ? shownName(file) : realpathSync(file), image, option };
+  return { vdev, path: isStorageUri(file) ? shownName(file) : isNullDisk(file) ? file : realpathSync(file), image, option };
 }

@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <cstdint>
 
@@ -84,6 +85,13 @@ Napi::Value PunchHole(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), rc == 0 ? 0 : errno);
 }
 
+// fileSystemType(fd): f_type.
+Napi::Value FileSystemType(const Napi::CallbackInfo& info) {
+  struct statfs about;
+  if (fstatfs(Fd(info[0]), &about) < 0) ThrowErrno(info.Env(), "fstatfs");
+  return Napi::Number::New(info.Env(), static_cast<double>(static_cast<uint32_t>(about.f_type)));
+}
+
 }  // namespace
 
 void InitImage(Napi::Env env, Napi::Object exports) {
@@ -93,5 +101,6 @@ void InitImage(Napi::Env env, Napi::Object exports) {
   exports.Set("blockDeviceSize", Napi::Function::New(env, BlockDeviceSize));
   exports.Set("blockDeviceSectors", Napi::Function::New(env, BlockDeviceSectors));
   exports.Set("directAlignment", Napi::Function::New(env, DirectAlignment));
+  exports.Set("fileSystemType", Napi::Function::New(env, FileSystemType));
   exports.Set("punchHole", Napi::Function::New(env, PunchHole));
 }

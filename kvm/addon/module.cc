@@ -12,6 +12,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitPager(env, exports);
   InitUnixSocket(env, exports);
   InitStreamSocket(env, exports);
+  InitInlineFile(env, exports);
   return exports;
 }
 

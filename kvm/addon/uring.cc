@@ -42,7 +42,6 @@ class Uring : public Napi::ObjectWrap<Uring> {
   static void Init(Napi::Env env, Napi::Object exports) {
     exports.Set("Uring", DefineClass(env, "Uring",
                                      {
-                                         InstanceMethod<&Uring::Enter>("enter"),
                                          InstanceMethod<&Uring::RegisterFiles>("registerFiles"),
                                          InstanceMethod<&Uring::CloseRing>("close"),
                                      }));
@@ -108,6 +107,15 @@ class Uring : public Napi::ObjectWrap<Uring> {
     auto number = [&](const char* name, uint32_t value) { self.Set(name, Napi::Number::New(env, value)); };
     self.Set("ring", Napi::ArrayBuffer::New(env, ring_, ring_length_));
     self.Set("sqes", Napi::ArrayBuffer::New(env, sqes_, sqes_length_));
+    Napi::ArrayBuffer call = Napi::ArrayBuffer::New(env, kCallWords * sizeof(int32_t));
+    call_ = static_cast<int32_t*>(call.Data());
+    call_buffer_ = Napi::Persistent(call);
+    self.Set("call", call);
+    napi_value enter;
+    if (napi_create_function(env, "enter", NAPI_AUTO_LENGTH, Enter, this, &enter) != napi_ok) {
+      throw Napi::Error::New(env, "io_uring: no function");
+    }
+    self.Set("enter", Napi::Value(env, enter));
     number("flags", params.flags);
     number("sqHead", params.sq_off.head);
     number("sqTail", params.sq_off.tail);
@@ -118,14 +126,24 @@ class Uring : public Napi::ObjectWrap<Uring> {
     number("cqes", params.cq_off.cqes);
   }
 
-  // enter(toSubmit, minComplete, flags, timeoutUs): entries consumed, or a negative errno. timeoutUs < 0 = no limit.
-  Napi::Value Enter(const Napi::CallbackInfo& info) {
-    Napi::Env env = info.Env();
-    if (fd_ < 0) return Napi::Number::New(env, -EBADF);
-    const unsigned submit = info[0].As<Napi::Number>().Uint32Value();
-    const unsigned wait = info[1].As<Napi::Number>().Uint32Value();
-    unsigned flags = info[2].As<Napi::Number>().Uint32Value() | enter_flags_;
-    const int64_t timeout_us = info[3].As<Napi::Number>().Int64Value();
+  // enter(): submits and waits as the words of `call` say, and writes entries consumed, or a negative errno, into the
+  // last of them. Called for every batch, so it does without the cost of arguments and results.
+  static napi_value Enter(napi_env env, napi_callback_info info) {
+    void* self = nullptr;
+    napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &self);
+    static_cast<Uring*>(self)->EnterRing();
+    return nullptr;
+  }
+
+  void EnterRing() {
+    if (fd_ < 0) {
+      call_[kResult] = -EBADF;
+      return;
+    }
+    const unsigned submit = static_cast<unsigned>(call_[kToSubmit]);
+    const unsigned wait = static_cast<unsigned>(call_[kMinComplete]);
+    const int64_t timeout_us = call_[kTimeoutUs];
+    const unsigned flags = enter_flags_ | IORING_ENTER_GETEVENTS;
     long result;
     if (timeout_us < 0) {
       result = syscall(__NR_io_uring_enter, enter_fd_, submit, wait, flags, nullptr, 0);
@@ -135,7 +153,7 @@ class Uring : public Napi::ObjectWrap<Uring> {
       arg.ts = reinterpret_cast<uint64_t>(&limit);
       result = syscall(__NR_io_uring_enter, enter_fd_, submit, wait, flags | IORING_ENTER_EXT_ARG, &arg, sizeof arg);
     }
-    return Napi::Number::New(env, static_cast<double>(result < 0 ? -errno : result));
+    call_[kResult] = static_cast<int32_t>(result < 0 ? -errno : result);
   }
 
   // registerFiles(fds): the index in the array is what IOSQE_FIXED_FILE entries name.
@@ -164,6 +182,11 @@ class Uring : public Napi::ObjectWrap<Uring> {
     fd_ = -1;
   }
 
+  // Words of `call`.
+  enum { kToSubmit = 0, kMinComplete = 1, kTimeoutUs = 2, kResult = 3, kCallWords = 4 };
+
+  int32_t* call_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> call_buffer_;
   int fd_ = -1;
   int enter_fd_ = -1;
   unsigned enter_flags_ = 0;

@@ -240,6 +240,19 @@ export class ActiveEntries {
     this.unpinLocked(ref, this.lock(ref), readonly);
   }
 
+  /** Drops the only pin of an entry that is this thread's own: nearly every unmap. False, with nothing done, otherwise. */
+  unpinLast(ref: number, readonly: boolean): boolean {
+    const words = this.#words;
+    const at = this.#at + (ref << ACTIVE_SHIFT);
+    const mine = this.#mine;
+    if (words[at] !== mine + (readonly ? RO_ONE : RW_ONE) || words[Head.DYING] !== 0) return false;
+    const frames = this.#frames;
+    if (frames.version2) return false;
+    Atomics.and(frames.words[ref >>> ENTRIES_SHIFT]!, frames.entryAt(ref), ~(Gtf.reading | Gtf.writing));
+    words[at] = mine;
+    return true;
+  }
+
   /** Drops a pin of an entry this thread has locked, and unlocks it. */
   unpinLocked(ref: number, pins: number, readonly: boolean): void {
     const left = pins - (readonly ? RO_ONE : RW_ONE);

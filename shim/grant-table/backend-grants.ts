@@ -1,17 +1,17 @@
 /** ForeignGrants over the shim's layers: what a backend's thread holds. */
-import { Gntst, Gnttabop } from '../abi/grant-table.js';
+import { Gntmap, Gntst, Gnttabop } from '../abi/grant-table.js';
 import { Domid } from '../abi/xen.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
-import { MapBatch, type ForeignGrants, type PageChanged } from './foreign.js';
+import type { ForeignGrants, MapBatch, PageChanged } from './foreign.js';
 import { gnttabMapRefs, gnttabUnmapRefs, handOverPages } from './map-refs.js';
 import { settle, type Patience } from './settle.js';
+import { shimHcallGntmap } from './shim-gntmap.js';
 import { grantTableOp } from './shim-hypercall.js';
 import type { GrantTable } from './table.js';
 
 export class BackendGrants implements ForeignGrants {
   readonly #table: GrantTable;
   readonly #patience: Patience | null;
-  readonly #one = new MapBatch(1);
 
   /** @param patience null: GNTST_eagain is the caller's to deal with */
   constructor(table: GrantTable, patience: Patience | null = null) {
@@ -55,12 +55,30 @@ export class BackendGrants implements ForeignGrants {
   }
 
   mapOne(ref: number, readonly: boolean, context: number, pageChanged: PageChanged): number {
-    const one = this.#one;
-    one.count = 0;
-    one.add(ref, readonly, context);
-    this.map(one, pageChanged);
-    const status = one.status[0]!;
-    return status !== 0 ? status : one.handle[0]!;
+    const flags = readonly ? Gntmap.readonly : 0;
+    let handle = this.#attempt(ref, flags);
+    if (handle === Gntst.eagain) handle = this.#attemptAgain(ref, flags);
+    if (handle >= 0) pageChanged(context, this.#table.mappedWindow, this.#table.mappedOffset);
+    return handle;
+  }
+
+  #attempt(ref: number, flags: number): number {
+    const table = this.#table;
+    table.enter();
+    const handle = shimHcallGntmap(table, 0, flags, ref, table.domid);
+    table.leave();
+    return handle;
+  }
+
+  /** At once, and then as patience has it. */
+  #attemptAgain(ref: number, flags: number): number {
+    let handle = this.#attempt(ref, flags);
+    if (handle !== Gntst.eagain || this.#patience === null) return handle;
+    const status = settle(this.#table, ref, this.#patience, () => {
+      handle = this.#attempt(ref, flags);
+      return handle >= 0 ? Gntst.okay : handle;
+    });
+    return status === Gntst.okay ? handle : status;
   }
 
   unmapOne(handle: number): number {

@@ -139,6 +139,10 @@ export class GrantTable {
     if (meta === 0) return Gntst.bad_handle;
     const ref = this.#maptrack.ref(handle);
     if (ref >= this.state.maxRefs) return Gntst.bad_handle;
+    if (this.active.unpinLast(ref, Maptrack.isReadonly(meta))) {
+      this.#maptrack.free(handle);
+      return Gntst.okay;
+    }
     const pins = this.active.lock(ref);
     if (!this.#maptrack.still(handle, meta)) {
       this.active.unlock(ref, pins);

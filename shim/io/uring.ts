@@ -25,7 +25,11 @@ export const FSYNC_DATASYNC = 1;
 /** IORING_CQE_F_MORE: the entry will complete again. */
 export const CQE_MORE = 2;
 
-const ENTER_GETEVENTS = 1;
+/** Words of the native call's arguments and result. */
+const TO_SUBMIT = 0;
+const MIN_COMPLETE = 1;
+const TIMEOUT_US = 2;
+const RESULT = 3;
 /** EINTR, EAGAIN, EBUSY (completions must be read first), ETIME: no harm done, come again. */
 const TRANSIENT: ReadonlySet<number> = new Set([4, 11, 16, 62]);
 
@@ -44,6 +48,8 @@ export class IoUring {
   /** The mapped completion ring, read at `completion(i)`. */
   readonly words: Int32Array;
   private readonly sqe: Int32Array;
+  private readonly call: Int32Array;
+  private readonly enterRing: () => void;
   private readonly sqTail: number;
   private readonly sqMask: number;
   private readonly cqHead: number;
@@ -58,6 +64,8 @@ export class IoUring {
     this.native = new native.Uring(entries, completions);
     this.words = new Int32Array(this.native.ring);
     this.sqe = new Int32Array(this.native.sqes);
+    this.call = new Int32Array(this.native.call);
+    this.enterRing = this.native.enter;
     this.sqTail = this.native.sqTail >>> 2;
     this.sqMask = this.native.sqEntries - 1;
     this.cqHead = this.native.cqHead >>> 2;
@@ -126,7 +134,12 @@ export class IoUring {
    */
   enter(minComplete: number, timeoutUs: number): void {
     Atomics.store(this.words, this.sqTail, this.tail);
-    const result = this.native.enter(this.toSubmit, minComplete, ENTER_GETEVENTS, timeoutUs);
+    const { call } = this;
+    call[TO_SUBMIT] = this.toSubmit;
+    call[MIN_COMPLETE] = minComplete;
+    call[TIMEOUT_US] = timeoutUs > 0x7fff_ffff ? 0x7fff_ffff : timeoutUs;
+    this.enterRing();
+    const result = call[RESULT]!;
     if (result >= 0) this.toSubmit -= result;
     else if (!TRANSIENT.has(-result)) throw new Error(`io_uring_enter: errno ${-result}`);
   }

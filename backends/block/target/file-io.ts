@@ -10,6 +10,8 @@ import type { TargetIo } from './target-io.js';
 const DISK_FILE = 0;
 
 export class FileIo implements TargetIo {
+  readonly completesInRing = true;
+
   /** @param uring with the open file registered as number 0. Completions carry tag and queue in their user words */
   constructor(private readonly uring: IoUring) {}
 

@@ -9,6 +9,7 @@ import { openImage, openImageFile } from '../image.js';
 import type { DiskImage, ImageOptions } from '../image.js';
 import { StorageDaemon } from './storage-daemon.js';
 import { driverName, formatByName } from './storage-format.js';
+import { nullDisk } from './null-disk.js';
 import { isStorageUri, shownName, storageNode } from './storage-uri.js';
 import type { BlockNode } from './storage-uri.js';
 import { meetDevice } from './vhost-user/device.js';
@@ -30,10 +31,12 @@ export interface DiskOptions extends ImageOptions {
 const KEEPS_TABLES: ReadonlySet<string> = new Set(['qcow2', 'parallels']);
 
 /**
- * @param name path, URI or json:{…}
+ * @param name path, URI, json:{…} or null:SIZE
  * @throws OperatorError as openImage, as StorageDaemon.open, DISK_URI
  */
 export async function openDisk(name: string, options: DiskOptions): Promise<DiskImage> {
+  const nothing = nullDisk(name, options);
+  if (nothing !== undefined) return nothing;
   const format = options.format === undefined ? undefined : driverName(options.format);
   if (isStorageUri(name)) {
     const node = storageNode(name);

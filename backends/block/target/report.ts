@@ -29,4 +29,4 @@ export function reportTarget(log: Log, image: DiskImage, news: TargetNews): void
 
 /** Queues to offer, of those that are wanted. */
 export const mostQueues = ({ place }: DiskImage, wanted: number): number =>
-  place.kind === 'file' ? wanted : Math.min(wanted, place.queues);
+  place.kind === 'vhost-user' ? Math.min(wanted, place.queues) : wanted;

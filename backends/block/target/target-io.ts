@@ -11,6 +11,8 @@ export interface CompletionSink {
 }
 
 export interface TargetIo {
+  /** What is in flight completes as entries of the io_uring, which has to be entered to learn of it. */
+  readonly completesInRing: boolean;
   /** Phases that can be submitted before `push`. */
   readonly room: number;
   /** A connection begins with these queues, in the order of their indexes, and their records; or ends, with none. */

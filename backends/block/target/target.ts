@@ -2,6 +2,8 @@
 export type TargetPlace =
   /** An open raw file or block device. */
   | { readonly kind: 'file'; readonly fd: number }
+  /** Nowhere: what is written is gone, and reads leave the guest's pages as they are. */
+  | { readonly kind: 'null' }
   /** A vhost-user back end that offers `queues` queues, met at a place of shim/io/unix-stream.ts. */
   | { readonly kind: 'vhost-user'; readonly placeFd: number; readonly queues: number };
 

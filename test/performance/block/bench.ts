@@ -12,6 +12,7 @@ import { compile, median, stayOn } from '../helpers/native-load.js';
 import { CASES, NULL_CPU_NS } from './cases.js';
 import type { BlockCase } from './cases.js';
 import { limitIops } from './limit.js';
+import { ownCost } from './null-cost.js';
 import { ourLoad } from './ours.js';
 import type { BenchPlace } from './ours.js';
 import { peerLoad } from './peer.js';
@@ -113,7 +114,7 @@ async function measure(test: BlockCase): Promise<Row> {
     ours_over_peer: ratio(of('iops'), peer),
     p50_us: of('p50_us'),
     p99_us: of('p99_us'),
-    cpu_ns_per_io: Math.round(of('cpuNs')),
+    cpu_ns_per_io: Math.round(test.store === 'null' ? ownCost(test) : of('cpuNs')),
   };
 }
 

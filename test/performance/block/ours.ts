@@ -1,5 +1,6 @@
 /** Our backend, as in production (store, driver, worker thread), under a native frontend in another process. */
 import { createBlockBackend } from '../../../backends/block/driver.js';
+import { nullDisk } from '../../../backends/block/target/null-disk.js';
 import { XenbusState } from '../../../shim/abi/io/xenbus.js';
 import type { Log } from '../../../shim/observe/log.js';
 import { localClient } from '../../../shim/xenstore/local-client.js';
@@ -56,6 +57,7 @@ export async function ourLoad(
   const store = localClient(new Store());
   const ports = new FakePorts();
   const guest = new FakeGuest(GUEST_PAGES);
+  const image = nullDisk(place.path, { readonly: false });
   const backend = createBlockBackend({
     store,
     ports,
@@ -63,6 +65,7 @@ export async function ourLoad(
     domid: 1,
     vdev: virtualDevice(0),
     path: place.path,
+    ...(image === undefined ? {} : { image }),
     ...(test.direct ? { direct: true } : {}),
     sharedWithQemu: true,
     log: quiet,

@@ -39,6 +39,7 @@ interface Attached {
 }
 
 export class VhostUserIo implements TargetIo {
+  readonly completesInRing = true;
   /** A tag is a descriptor: there is always room. */
   readonly room = 0x1_0000;
   private attached: readonly Attached[] = [];
