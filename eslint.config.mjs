@@ -23,6 +23,7 @@ export default tseslint.config(
   },
   wall(['kvm/**/*.ts'], 'kvm/ knows nothing above it', ['**/shim/**', '**/backends/**', '**/cli/**', '**/vm-images/**']),
   wall(['shim/**/*.ts'], 'shim/ knows only kvm/', ['**/backends/**', '**/cli/**', '**/vm-images/**']),
+  wall(['docs/**/*.ts'], 'examples are written with xenshim/backend-kit alone', ['**/kvm/**', '**/shim/**', '**/backends/**', '**/cli/**', '**/vm-images/**']),
   wall(
     ['backends/**/*.ts'],
     'backends/ know shim/ring, shim/abi/io, shim/xenbus, shim/io and the narrow grant, event, memory and store interfaces',

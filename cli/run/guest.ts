@@ -13,11 +13,13 @@ import { Dispatcher } from '../../shim/hypercall/dispatch.js';
 import type { Log } from '../../shim/observe/log.js';
 import { createGuestHome, removeGuestHome } from '../../shim/xenstore/guest-home.js';
 import type { Xenstore } from '../../shim/xenstore/xenstore.js';
+import type { BackendPart } from './backend-option.js';
 import { BlockDevices } from './block-devices.js';
 import { DOMID } from './domid.js';
 import type { DiskOption } from './disk-option.js';
 import type { DiskPart } from './disk-part.js';
 import { NetDevices } from './net-devices.js';
+import { OtherBackends } from './other-backends.js';
 import type { VifPart } from './vif-part.js';
 
 export interface GuestParts {
@@ -30,6 +32,8 @@ export interface GuestParts {
   /** Opens one that is attached later. @throws OperatorError */
   readonly openDisk: (option: DiskOption, vdev: VirtualDevice) => Promise<DiskPart>;
   readonly vifs: readonly VifPart[];
+  /** Of `--backend`. */
+  readonly backends: readonly BackendPart[];
   /** What Xen offers this guest. */
   readonly domain?: Partial<DomainConfig>;
   readonly console: Parameters<typeof createConsole>[0]['io'];
@@ -51,12 +55,13 @@ export class Guest {
   readonly uuid = randomUUID();
   readonly block: BlockDevices;
   readonly net: NetDevices;
+  readonly #others: OtherBackends;
   readonly #parts: GuestParts;
   #domain: Domain | undefined;
   #dispatcher: Dispatcher | undefined;
   #storeWatch: Watcher | undefined;
   #console: Promise<ConsoleBackend> | undefined;
-  /** The disks are one of them, the network interfaces another. */
+  /** The disks are one of them, the network interfaces another, those of `--backend` the third. */
   #backends: readonly PvBackend[] = [];
   #closed = false;
   #shutDown = false;
@@ -65,6 +70,7 @@ export class Guest {
     this.#parts = parts;
     this.block = new BlockDevices(parts.disks, parts.openDisk, parts.log);
     this.net = new NetDevices(parts.vifs, parts.log);
+    this.#others = new OtherBackends(parts.backends, parts.log);
     parts.bridge.listen({
       hypercall: (exit) => this.#hypercall(exit),
       reset: () => {
@@ -159,19 +165,19 @@ export class Guest {
 
   #createBackends(domain: Domain): PvBackend[] {
     const { xenstore, log } = this.#parts;
-    const common = () => ({
+    const fixed = {
       store: xenstore.client,
       ports: domain.ports,
-      handles: domain.handles(),
       domid: DOMID,
-      log,
       threadLost: (thread: number) => {
         domain.grantTable.forgetThread(thread);
       },
-    });
+    };
+    const common = () => ({ ...fixed, handles: domain.handles(), log });
     this.block.start(common);
     this.net.start(common);
-    return [this.block, this.net];
+    this.#others.start({ ...fixed, handles: () => domain.handles(), attached: domain.attached });
+    return [this.block, this.net, this.#others];
   }
 
   /** Nobody of ours touches the guest's memory afterwards. */

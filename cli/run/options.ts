@@ -1,6 +1,7 @@
 /** The command line of `xenshim run`, parsed and checked as far as that goes without touching the host. */
 import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
+import { parseBackend, type BackendOption } from './backend-option.js';
 import { choice } from './choice.js';
 import { DISK_OPTIONS, parseDisk, type DiskOption } from './disk-option.js';
 import { DOMAIN_USAGE, domainOptions, parseDomain, type DomainOptions } from './domain-options.js';
@@ -18,6 +19,7 @@ export interface RunOptions {
   readonly name: string;
   readonly disks: readonly DiskOption[];
   readonly vifs: readonly VifOption[];
+  readonly backends: readonly BackendOption[];
   readonly consoles: readonly ConsoleOption[];
   readonly domain: DomainOptions;
   readonly logLevel: LogLevel;
@@ -35,6 +37,8 @@ Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
                           ${DISK_OPTIONS}
   --vif LINK[,OPTION]…    PV network interface; LINK is ${VIF_LINKS}
                           ${VIF_OPTIONS}
+  --backend FILE[,KEY=VALUE]…
+                          a backend of your own, see docs/writing-a-backend.md
   --console[=stdio]       PV console on this terminal (Ctrl-] leaves it); without it: \`xenshim console NAME\`
   --console=log:FILE      PV console output also into FILE
 ${DOMAIN_USAGE}  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info)
@@ -65,6 +69,7 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
       name: { type: 'string' },
       disk: { type: 'string', multiple: true, default: [] },
       vif: { type: 'string', multiple: true, default: [] },
+      backend: { type: 'string', multiple: true, default: [] },
       console: { type: 'string', multiple: true, default: [] },
       ...domainOptions,
       'log-level': { type: 'string', default: 'info' },
@@ -91,6 +96,7 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
     name,
     disks: values.disk.map(parseDisk),
     vifs,
+    backends: values.backend.map(parseBackend),
     consoles: values.console.map(parseConsole),
     domain: parseDomain(values),
     logLevel: choice('log-level', values['log-level'], LOG_LEVELS),

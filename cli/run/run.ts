@@ -15,6 +15,7 @@ import { serveControl, type ControlHandlers } from '../control/server.js';
 import { additions, guestSize, mentions } from '../qemu/command-line.js';
 import { checkedProgram } from '../qemu/program.js';
 import { makeRunDir, removeRunDir } from '../run-dir.js';
+import { loadBackend } from './backend-option.js';
 import { Cleanup } from './cleanup.js';
 import { openDisk, placed, type DiskPart } from './disk-part.js';
 import type { GuestParts } from './guest.js';
@@ -46,6 +47,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   const added = additions(qemuArgs);
   const disks = await openDisks(options, qemuArgs, cleanup, log);
   const vifs = openVifs(options, log, cleanup);
+  const backends = await Promise.all(options.backends.map(loadBackend));
   // Last, so that whatever is wrong with the command itself is told on any machine.
   requireKvm();
 
@@ -83,6 +85,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
     disks,
     openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file), log),
     vifs,
+    backends,
     console: {
       socket: dir.console,
       ...(stdio ? { terminal: { input: process.stdin, output: process.stdout } } : {}),

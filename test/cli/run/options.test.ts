@@ -12,6 +12,7 @@ test('a QEMU command alone is enough, and everything else has its default', (t) 
     name: `guest-${process.pid}`,
     disks: [],
     vifs: [],
+    backends: [],
     consoles: [],
     domain: {
       eventChannels: '2l',
