@@ -75,6 +75,16 @@ export interface NativeInlineFile {
   run(first: number, count: number): void;
 }
 
+/** Discards carried out by a thread of their own (kvm/addon/discarder.cc). */
+export interface NativeDiscarder {
+  push(id: number, offset: number, length: number, secure: boolean): void;
+  /** Pairs of id and result (0 or a negative Linux errno); returns how many pairs. */
+  take(into: Int32Array): number;
+  /** While true, no further piece is begun. */
+  abandon(yes: boolean): void;
+  close(): void;
+}
+
 export interface Native {
   /** mmap(MAP_SHARED) read-write; `align` (bytes, a power of two, or 0) is the alignment of the address. */
   mapShared(fd: number, offset: number, length: number, align: number): Mapping;
@@ -114,6 +124,9 @@ export interface Native {
   readonly bridgeOps: Readonly<Record<BridgeOpName, number>>;
 
   readonly InlineFile: new (fd: number, entries: number) => NativeInlineFile;
+  readonly Discarder: new (fd: number, bell: number, piece: number, start: number) => NativeDiscarder;
+  /** Whether a block device open for writing takes BLKSECDISCARD; touches no data. */
+  secureErase(fd: number): boolean;
   /** f_type of statfs(2). */
   fileSystemType(fd: number): number;
 

@@ -24,8 +24,8 @@ export function diskKeys(target: Target, kind: { cdrom: boolean; removable: bool
       ? {}
       : {
           'discard-granularity': String(target.discardGranularity),
-          'discard-alignment': '0',
-          'discard-secure': '0',
+          'discard-alignment': String(target.discardAlignment ?? 0),
+          'discard-secure': target.discardSecure === true ? '1' : '0',
           'feature-discard': '1',
         };
   return {

@@ -4,6 +4,8 @@ import type { Stats } from 'node:fs';
 
 import { SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import { blockDeviceSectors, blockDeviceSize, punchHole } from '../../shim/io/block-device.js';
+import { discardLimits } from '../../shim/io/discard.js';
+import type { DiscardLimits } from '../../shim/io/discard.js';
 import { lockImage, unlockImage } from '../../shim/io/image-lock.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 import { alignmentOf, DIRECT, noDirect } from './direct.js';
@@ -148,19 +150,26 @@ function describe(path: string, fd: number, stat: Stats, options: ImageOptions):
     );
   }
   if (options.anyContent !== true) refuseContainer(path, fd);
-  const discard = !options.readonly && options.discard !== false && stat.isFile() && punches(fd, bytes);
+  const discard = options.readonly || options.discard === false ? undefined : discards(fd, stat, bytes);
   return {
     sectors: bytes / SECTOR_SIZE,
     sectorSize: logical,
     physicalSectorSize: Math.max(own.physical, logical),
     readonly: options.readonly,
-    discardGranularity: discard ? Math.max(stat.blksize, logical) : undefined,
+    discardGranularity: discard === undefined ? undefined : Math.max(discard.granularity, logical),
+    ...(discard === undefined ? {} : { discardAlignment: discard.alignment, discardSecure: discard.secure }),
     ...(direct === undefined ? {} : { alignment: Math.max(direct.memory, direct.offset) }),
   };
 }
 
-/** Whether the file system punches holes: tried behind the end, where there is nothing to lose. */
-const punches = (fd: number, bytes: number): boolean => punchHole(fd, bytes, 4096) === 0;
+/** Whether a file's system punches holes is tried behind its end, where there is nothing to lose. */
+function discards(fd: number, stat: Stats, bytes: number): DiscardLimits | undefined {
+  if (stat.isFile()) {
+    return punchHole(fd, bytes, 4096) === 0 ? { granularity: stat.blksize, alignment: 0, secure: false } : undefined;
+  }
+  const { major, minor } = numbers(stat.rdev);
+  return discardLimits(`${major}:${minor}`, fd);
+}
 
 function lock(path: string, fd: number, readonly: boolean): void {
   let free: boolean;
@@ -183,9 +192,15 @@ function lock(path: string, fd: number, readonly: boolean): void {
 }
 
 /** glibc's encoding of dev_t. */
-function majorMinor(device: number): string {
+function numbers(device: number): { major: bigint; minor: bigint } {
   const rdev = BigInt(device);
-  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n);
-  const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
+  return {
+    major: ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n),
+    minor: (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n),
+  };
+}
+
+function majorMinor(device: number): string {
+  const { major, minor } = numbers(device);
   return `${major.toString(16)}:${minor.toString(16)}`;
 }

@@ -7,4 +7,6 @@ export const Phase = Object.freeze({
   /** fdatasync after the data: the data itself is durable. */
   FLUSH_AFTER: 4,
   DISCARD: 8,
+  /** Only where the target says that it can. */
+  SECURE_DISCARD: 16,
 } as const);

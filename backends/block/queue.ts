@@ -4,7 +4,7 @@
  */
 import { performance } from 'node:perf_hooks';
 
-import { BlkifOp, BlkifStatus, MAX_SEGMENTS, SECTOR_SHIFT, SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
+import { BlkifOp, BlkifStatus, DISCARD_SECURE, MAX_SEGMENTS, SECTOR_SHIFT, SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import type { BlkifAbi } from '../../shim/abi/io/blkif.js';
 import { MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
@@ -175,7 +175,7 @@ export class BlockQueue implements CompletionSink {
     const phases = records.phases[tag]!;
     const phase = phases & -phases;
     if (result < 0) {
-      const unsupported = phase === Phase.DISCARD && result === NOT_SUPPORTED;
+      const unsupported = phase >= Phase.DISCARD && result === NOT_SUPPORTED;
       this.finish(tag, unsupported ? BlkifStatus.EOPNOTSUPP : BlkifStatus.ERROR);
       return;
     }
@@ -347,7 +347,9 @@ export class BlockQueue implements CompletionSink {
     if (target.readonly || sectors === 0 || !this.onDisk(sectors)) return BlkifStatus.ERROR;
     if (((request.sectorLo | request.nrLo) & this.sectorMask) !== 0) return BlkifStatus.ERROR;
     const tag = records.take();
-    this.enter(tag, Phase.DISCARD);
+    // A discard has a flag where others have their number of segments. One that cannot be secure is done as a plain one.
+    const secure = (request.segments & DISCARD_SECURE) !== 0 && target.discardSecure === true;
+    this.enter(tag, secure ? Phase.SECURE_DISCARD : Phase.DISCARD);
     records.lengthLo[tag] = request.nrLo << SECTOR_SHIFT;
     records.lengthHi[tag] = (request.nrHi << SECTOR_SHIFT) | (request.nrLo >>> (32 - SECTOR_SHIFT));
     this.counters[Counter.ds_req]! += 1;

@@ -1,4 +1,6 @@
 /** The thread of a disk: maps the guest, owns the io_uring, serves one connection at a time. */
+import { fstatSync } from 'node:fs';
+
 import { attachGuest } from '../../shim/memory/attach.js';
 import type { AttachedGuest } from '../../shim/memory/attach.js';
 import { inMemory, puntsWrites } from '../../shim/io/inline-file.js';
@@ -10,9 +12,11 @@ import type { ConnectionParts } from './connection.js';
 import { BlockLoop } from './loop.js';
 import type { WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
 import { BufferedIo } from './target/buffered-io.js';
+import { DeviceIo } from './target/device-io.js';
 import { FileIo } from './target/file-io.js';
 import { InlineIo } from './target/inline-io.js';
 import { NullIo } from './target/null-io.js';
+import type { Target } from './target/target.js';
 import type { TargetIo } from './target/target-io.js';
 import { VhostUserIo } from './target/vhost-user/vhost-user-io.js';
 
@@ -112,8 +116,11 @@ function openTarget(
 ): TargetIo {
   if (place.kind === 'null') return new NullIo();
   if (place.kind === 'file') {
-    if (inMemory(place.fd)) return new InlineIo(place.fd);
+    // The file system a device node is on (devtmpfs) says nothing of the device.
+    const device = fstatSync(place.fd).isBlockDevice();
+    if (!device && inMemory(place.fd)) return new InlineIo(place.fd);
     uring.registerFiles([place.fd]);
+    if (device) return openDevice(target, uring, place.fd);
     const buffered = target.alignment === undefined && puntsWrites(place.fd);
     return buffered ? new BufferedIo(uring, place.fd) : new FileIo(uring);
   }
@@ -125,4 +132,9 @@ function openTarget(
       tell({ kind: 'target', news });
     },
   });
+}
+
+/** A device that does not discard is no more than a file. */
+function openDevice({ discardGranularity: granularity, discardAlignment: alignment = 0 }: Target, uring: IoUring, fd: number): TargetIo {
+  return granularity === undefined ? new FileIo(uring) : new DeviceIo(uring, fd, { granularity, alignment });
 }

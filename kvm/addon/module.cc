@@ -13,6 +13,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitUnixSocket(env, exports);
   InitStreamSocket(env, exports);
   InitInlineFile(env, exports);
+  InitDiscarder(env, exports);
   return exports;
 }
 

@@ -224,8 +224,8 @@ export class FakeBlkfront {
     return this.send(queue, { op: BlkifOp.FLUSH_DISKCACHE }, []);
   }
 
-  discard(sector: number, sectors: number, queue = 0): Promise<number> {
-    return this.send(queue, { op: BlkifOp.DISCARD, sector: BigInt(sector), sectors: BigInt(sectors) }, []);
+  discard(sector: number, sectors: number, queue = 0, flag = 0): Promise<number> {
+    return this.send(queue, { op: BlkifOp.DISCARD, sector: BigInt(sector), sectors: BigInt(sectors), flag }, []);
   }
 
   private collect({ ring, outstanding }: Queue): void {

@@ -17,6 +17,10 @@ export interface Target {
   readonly readonly: boolean;
   /** Granularity in bytes of what DISCARD gives back; undefined = cannot, or not wanted. */
   readonly discardGranularity: number | undefined;
+  /** Bytes from the disk's beginning to the first whole piece of that granularity; absent = 0. */
+  readonly discardAlignment?: number;
+  /** It takes Phase.SECURE_DISCARD, too. */
+  readonly discardSecure?: boolean;
   /** Bytes that buffers' addresses and lengths must be multiples of, a power of two up to a page; absent = any will do. */
   readonly alignment?: number;
 }

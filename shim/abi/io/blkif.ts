@@ -15,6 +15,9 @@ export const BlkifStatus = constants(header, { OKAY: 0, ERROR: -1, EOPNOTSUPP: -
 /** Bits of the `info` node. */
 export const VdiskInfo = constants(header, { CDROM: 1, REMOVABLE: 2, READONLY: 4 }, 'VDISK_');
 
+/** BLKIF_DISCARD_SECURE, a bit of a discard's `flag`. */
+export const DISCARD_SECURE = 1;
+
 /** BLKIF_MAX_SEGMENTS_PER_REQUEST. */
 export const MAX_SEGMENTS = 11;
 /** BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST. */

@@ -27,6 +27,7 @@ export interface RigOptions {
   readonly readonly?: boolean;
   readonly sectorSize?: number;
   readonly discard?: boolean;
+  readonly discardSecure?: boolean;
   readonly abi?: BlkifAbi;
   readonly order?: number;
   readonly startAt?: number;
@@ -38,6 +39,8 @@ export interface RigOptions {
   reserve?(bytes: number): Arena;
   /** Stands between the queue and the grant engine. */
   wrapGrants?(grants: ForeignGrants): ForeignGrants;
+  /** Told of what the queue has the target do. */
+  submitted?(phases: number): void;
 }
 
 export interface GrantedPage extends GuestPage {
@@ -71,6 +74,7 @@ export class QueueRig {
       physicalSectorSize: 512,
       readonly: options.readonly ?? false,
       discardGranularity: options.discard === false ? undefined : 4096,
+      ...(options.discardSecure === undefined ? {} : { discardSecure: options.discardSecure }),
       ...(options.alignment === undefined ? {} : { alignment: options.alignment }),
     };
     this.ring = new FakeFrontRing(this.guest, options.order ?? 0, abi);
@@ -80,7 +84,7 @@ export class QueueRig {
     this.connection = new Connection(
       {
         grants,
-        io: new FileIo(this.uring),
+        io: watched(new FileIo(this.uring), options),
         target,
         statistics: this.#statistics,
         clock: this.clock,
@@ -177,4 +181,14 @@ export function pattern(bytes: number): Buffer {
   const buffer = Buffer.alloc(bytes);
   for (let at = 0; at < bytes; at += 4) buffer.writeUInt32LE(((at >>> 9) * 2654435761 + at) >>> 0, at);
   return buffer;
+}
+
+function watched(io: FileIo, { submitted }: RigOptions): FileIo {
+  if (submitted === undefined) return io;
+  const submit = io.submit.bind(io);
+  io.submit = (queue, records, tag) => {
+    submitted(records.phases[tag]!);
+    submit(queue, records, tag);
+  };
+  return io;
 }
