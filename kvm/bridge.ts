@@ -137,7 +137,7 @@ export interface Bridge {
   unbindIrqfd(fd: number): void;
   /** Whether the kernel carries out SCHEDOP_poll, which looks at 2-level events, or leaves it to the shim. */
   setKernelPoll(on: boolean): void;
-  /** Raises a 2-level event (KVM_XEN_HVM_EVTCHN_SEND). One-way: does not wait for the plugin. */
+  /** Raises a 2-level event (KVM_XEN_HVM_EVTCHN_SEND). One-way: does not wait for the plugin, nor mind that it is gone. */
   raise(port: number, vcpu: number): void;
   /** Drives a GSI of the virtual interrupt controller (KVM_IRQ_LINE). One-way. */
   setGsi(gsi: number, level: boolean): void;

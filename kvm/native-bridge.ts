@@ -1,4 +1,5 @@
 /** The bridge over a real plugin: exit slots in shared memory, everything else over the channel. */
+import { BridgeClosed } from './bridge.js';
 import type {
   Bridge, BridgeEvents, HypercallExit, OwnPages, PowerAction, RamRange, RamWatch, RunstateTimes, SendRoute,
 } from './bridge.js';
@@ -331,11 +332,11 @@ export class NativeBridge implements Bridge {
   }
 
   raise(port: number, vcpu: number): void {
-    this.#channel.post(Op.Raise, [port, vcpu]);
+    this.#notify(Op.Raise, [port, vcpu]);
   }
 
   setGsi(gsi: number, level: boolean): void {
-    this.#channel.post(Op.SetGsi, [gsi, level ? 1 : 0]);
+    this.#notify(Op.SetGsi, [gsi, level ? 1 : 0]);
   }
 
   placeOwnPage(gfn: number, page: number): void {
@@ -354,7 +355,16 @@ export class NativeBridge implements Bridge {
   }
 
   power(action: PowerAction): void {
-    this.#channel.post(Op.Power, [Power[action]]);
+    this.#notify(Op.Power, [Power[action]]);
+  }
+
+  /** What nobody waits for. A machine that has just gone needs no interrupts: a timer of the guest's may still ring. */
+  #notify(op: number, args: readonly (number | bigint)[]): void {
+    try {
+      this.#channel.post(op, args);
+    } catch (error) {
+      if (!(error instanceof BridgeClosed)) throw error;
+    }
   }
 
   close(): void {
