@@ -3,7 +3,7 @@ import { existsSync, lstatSync, readFileSync, readdirSync, rmSync, statSync, uti
 import { join } from 'node:path';
 import { root } from './steps.mjs';
 
-const sources = ['kvm', 'shim', 'backends', 'cli', 'test', 'vm-images'];
+const sources = ['kvm', 'shim', 'backends', 'cli', 'test', 'vm-images', 'docs'];
 
 /** All files below a folder, without kvm/build. */
 function* files(folder) {

@@ -4,6 +4,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { BlockStat } from '../../cli/control/block-stat.js';
 import { ask } from '../../cli/control/client.js';
 import type { GuestRun } from '../../cli/demo/guest-run.js';
@@ -18,7 +19,7 @@ const MIB = 2 ** 20;
 export const blockDisks = [{ file: 'data.img', bytes: 256 * MIB }] as const;
 
 export const blockSteps = [
-  'features', 'data', 'discard', 'resize', 'hotplug', 'kinds', 'persistent', 'rebind', 'kexec', 'poweroff',
+  'features', 'data', 'discard', 'resize', 'hotplug', 'kinds', 'persistent', 'rebind', 'example', 'kexec', 'poweroff',
 ] as const;
 export type BlockStep = (typeof blockSteps)[number];
 
@@ -31,9 +32,15 @@ export const blockTitles: Readonly<Record<BlockStep, string>> = {
   kinds: 'sees a read-only disk, a removable one, and leaves a CD-ROM to itself, which then is taken away by force',
   persistent: 'keeps grants in place for a disk that is offered so, which is opened with O_DIRECT',
   rebind: 'takes its driver off a disk, which then is Closed on both ends, and gets the disk anew',
-  kexec: 'starts another kernel with kexec, which finds the disks and what is on them',
+  example: 'has a disk of the example backend, makes a file system on it and reads back what it wrote',
+  kexec: 'starts another kernel with kexec, which finds the disks, the example’s too, and what is on them',
   poweroff: 'powers off, and nothing is left',
 };
+
+/** The RAM disk of docs/examples, as a user would have it. */
+export const exampleOptions = [
+  '--backend', `${fileURLToPath(new URL('../../docs/examples/ramdisk/ramdisk.js', import.meta.url))},vdev=xvdm,mib=64`,
+];
 
 /** Shell text that waits up to 30 s. */
 const until = (condition: string): string =>
@@ -190,6 +197,14 @@ async function rebind({ console, options: { name }, work }: GuestRun, sha256: st
   return 'unbound: both ends Closed; detached, attached, mounted with the same SHA-256';
 }
 
+async function example({ console }: GuestRun, sha256: string): Promise<string> {
+  const output = await console.output(
+    `${until('[ -e /dev/xvdm ]')}; cat /sys/block/xvdm/size; mkfs.ext4 -q -F /dev/xvdm && mount /dev/xvdm /srv && ` +
+    `cp /mnt/data /srv/data && sync && echo 3 > /proc/sys/vm/drop_caches && ${sumOf('/srv/data')} && umount /srv && echo used`, 300);
+  check(output.replace(sha256, 'SUM') === `${(64 * MIB) / 512}\nSUM  -\nused`, output);
+  return '24 MiB in a fresh ext4 on a disk of 64 MiB; same SHA-256 after dropping caches';
+}
+
 async function kexec(run: GuestRun, sha256: string): Promise<string> {
   const { console } = run;
   const bootId = 'cat /proc/sys/kernel/random/boot_id';
@@ -199,9 +214,9 @@ async function kexec(run: GuestRun, sha256: string): Promise<string> {
   await console.loginAgain();
   const [after, again, ...rest] = (await console.output(
     `${bootId}; grep -c " again$" /proc/cmdline; dmesg | grep -m1 -o "Hypervisor detected: .*"; nproc; ` +
-    `mount /dev/xvdb /mnt && ${sumOf('/mnt/data')}`)).split('\n');
+    `mount /dev/xvdb /mnt && ${sumOf('/mnt/data')}; mount /dev/xvdm /srv && ${sumOf('/srv/data')}; umount /srv`)).split('\n');
   check(before !== after && again === '1', 'the same kernel goes on, or one that the firmware started');
-  check(rest.join() === `Hypervisor detected: Xen HVM,2,${sha256}  -`, `after kexec: ${rest.join(' | ')}`);
+  check(rest.join() === `Hypervisor detected: Xen HVM,2,${sha256}  -,${sha256}  -`, `after kexec: ${rest.join(' | ')}`);
   const log = readFileSync(run.log, 'utf8');
   check(log.includes('soft reset: the guest starts another kernel'), 'the log knows of no soft reset');
   return 'kexec through a soft reset: new kernel, both vCPUs, disks and data are there';
@@ -223,6 +238,7 @@ export const blockCourse: Course<BlockStep> = async (guest, steps) => {
   await steps.run('kinds', () => kinds(guest, sha256));
   await steps.run('persistent', () => persistent(guest, sha256));
   await steps.run('rebind', () => rebind(guest, sha256));
+  await steps.run('example', () => example(guest, sha256));
   await steps.run('kexec', () => kexec(guest, sha256), 'vital');
   await steps.run('poweroff', () => poweroffStep(guest));
 };

@@ -6,7 +6,7 @@ import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { demoSteps, runCourse, runSession, type Session } from '../../cli/demo/session.js';
-import { blockCourse, blockDisks, blockSteps } from './block-course.js';
+import { blockCourse, blockDisks, blockSteps, exampleOptions } from './block-course.js';
 import { fifoCourse, fifoOptions, fifoSteps } from './fifo-course.js';
 
 type Run = Pick<Session, 'machine' | 'vcpus' | 'memory' | 'steps'>;
@@ -18,7 +18,7 @@ export const runs = {
 } as const satisfies Record<string, Run>;
 
 /** The guest that uses its disks in every way there is. */
-export const blockRun = { machine: 'q35', vcpus: 2, memory: 512, disks: blockDisks, steps: blockSteps } as const;
+export const blockRun = { machine: 'q35', vcpus: 2, memory: 512, disks: blockDisks, xenOptions: exampleOptions, steps: blockSteps } as const;
 
 /** The guest with what Xen offers beyond the default. */
 export const fifoRun = { machine: 'q35', vcpus: 2, memory: 512, xenOptions: fifoOptions, steps: fifoSteps } as const;
