@@ -44,7 +44,7 @@ export interface ConnectionSettings {
 const ABIS: Readonly<Record<ProtocolName, BlkifAbi>> = { 'x86_64-abi': BLKIF_X86_64, 'x86_32-abi': BLKIF_X86_32 };
 
 export class Connection {
-  readonly queues: { readonly queue: BlockQueue; readonly kickFd: number }[] = [];
+  readonly queues: { readonly queue: BlockQueue; readonly number: number; readonly kickFd: number }[] = [];
   readonly #handles: number[] = [];
   readonly #records: Records[] = [];
   readonly #persistent: PersistentMaps[] = [];
@@ -86,14 +86,15 @@ export class Connection {
   }
 
   #open(index: number, abi: BlkifAbi, settings: QueueSettings): void {
+    const { number = index } = settings;
     const pages = settings.ringRefs.map((ref) => this.#mapPage(ref));
     const slots = ringSlots(pages.length, abi.slotBytes);
     const ring = new BackRing(pages, slots, abi.slotBytes);
-    if (ring.halted) throw new XenError(Errno.EIO, `ring of queue ${index} has impossible indexes`);
+    if (ring.halted) throw new XenError(Errno.EIO, `ring of queue ${number} has impossible indexes`);
     const records = new Records(slots);
     this.#records.push(records);
     const { grants, io, target, statistics, clock = new Float64Array(1) } = this.parts;
-    const counters = queueCounters(statistics, index);
+    const counters = queueCounters(statistics, number);
     const queue = new BlockQueue({
       index,
       ring,
@@ -103,13 +104,13 @@ export class Connection {
       io,
       target,
       counters,
-      latency: new Latency(queueLatencies(statistics, index), clock, slots),
+      latency: new Latency(queueLatencies(statistics, number), clock, slots),
       clock,
-      persistent: this.wanted.persistent === true ? this.#keepGrants(index, records, counters, clock) : undefined,
-      bounce: this.#bounce(index, records, counters),
+      persistent: this.wanted.persistent === true ? this.#keepGrants(number, records, counters, clock) : undefined,
+      bounce: this.#bounce(number, records, counters),
       callFd: settings.callFd,
     });
-    this.queues.push({ queue, kickFd: settings.kickFd });
+    this.queues.push({ queue, number, kickFd: settings.kickFd });
   }
 
   #keepGrants(queue: number, records: Records, counters: Float64Array, clock: Float64Array): PersistentMaps {

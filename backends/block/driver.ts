@@ -16,7 +16,6 @@ import { createDevice, removeDevice, requestDetach } from '../../shim/xenbus/too
 import { nextVbd } from '../../shim/xenbus/vbd-states.js';
 import type { VbdEffect } from '../../shim/xenbus/vbd-states.js';
 import type { StoreClient } from '../../shim/xenstore/client.js';
-import { WorkerHost } from '../worker-host.js';
 import { MAX_BUFFER_PAGES, MOST_BUFFER_PAGES } from './bounce-pool.js';
 import { diskKeys, offers } from './advertise.js';
 import { readFrontend } from './frontend.js';
@@ -24,13 +23,14 @@ import type { NegotiationLimits } from './frontend.js';
 import { openImage } from './image.js';
 import type { DiskImage } from './image.js';
 import type { Target } from './target/target.js';
-import type { Alert, ProtocolName, WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
+import type { Alert, ProtocolName, WorkerEvent } from './messages.js';
 import { readReport, readStatistics, statisticsBuffer } from './statistics.js';
 import type { BlockReport, BlockStatistics } from './statistics.js';
 import { resizeImage } from './resize.js';
 import type { ResizeRequest } from './resize.js';
-import { mostQueues, reportTarget } from './target/report.js';
+import { mostQueues, reportTarget, workersOf } from './target/report.js';
 import type { VirtualDevice } from './virtual-device.js';
+import { DiskWorkers } from './workers.js';
 
 /** Queues offered: more threads of the guest than this gain nothing from queues of their own. */
 const MAX_QUEUES = 4;
@@ -63,6 +63,8 @@ export interface BlockBackendOptions {
   /** O_DIRECT. */
   readonly direct?: boolean;
   readonly maxQueues?: number;
+  /** Queues a thread serves; otherwise one serves all. Nothing to a storage daemon, which has one connection. */
+  readonly queuesPerWorker?: number;
   /** Offers persistent grants; mapping is cheaper here than the copies they cost the guest, so the default is not to. */
   readonly persistent?: boolean;
   /** What a frontend that names no protocol speaks; Linux's blkback takes x86_32, and so do we. */
@@ -124,14 +126,13 @@ class BlockDriver implements BlockBackend {
   readonly #id: DeviceId;
   readonly #limits: NegotiationLimits;
   readonly #statistics: SharedArrayBuffer;
-  readonly #worker: WorkerHost;
+  readonly #workers: DiskWorkers;
   #device: BackendDevice;
   #machine: DeviceMachine<VbdEffect>;
   /** Event channels of the connection; empty when there is none. */
   #ports: BackendPort[] = [];
   #connected = false;
   #maxBufferPages = MAX_BUFFER_PAGES;
-  #thread: number | undefined;
   #closing: Promise<void> | undefined;
   #resizing: Promise<unknown> = Promise.resolve();
 
@@ -148,7 +149,7 @@ class BlockDriver implements BlockBackend {
       defaultProtocol: options.defaultProtocol ?? 'x86_32-abi',
     };
     this.#statistics = statisticsBuffer(this.#limits.maxQueues);
-    this.#worker = this.#startWorker();
+    this.#workers = this.#startWorkers();
     this.#device = new BackendDevice(store, this.#id, options.log.child({ vbd: name }));
     this.#machine = this.#begin();
   }
@@ -183,7 +184,7 @@ class BlockDriver implements BlockBackend {
     }
     const { image, options } = this;
     const before = image.target.sectors;
-    const bytes = await resizeImage(options.path, image, request, (sectors) => this.#ask({ kind: 'resize', sectors }));
+    const bytes = await resizeImage(options.path, image, request, (sectors) => this.#workers.ask({ kind: 'resize', sectors }));
     const sectors = String(image.target.sectors);
     // A frontend that has left meanwhile reads the size when it comes back; its state is not touched (E74).
     if (image.target.sectors !== before && connected()) this.#device.republish({ sectors });
@@ -198,12 +199,12 @@ class BlockDriver implements BlockBackend {
     if (!(Number.isInteger(pages) && pages >= 0 && pages <= MOST_BUFFER_PAGES)) {
       throw new OperatorError('BLOCK_VALUE', `max-buffer-pages cannot be ${pages}`, `use a whole number from 0 to ${MOST_BUFFER_PAGES}`);
     }
-    await this.#ask({ kind: 'max-buffer-pages', pages });
+    await this.#workers.ask({ kind: 'max-buffer-pages', pages });
     this.#maxBufferPages = pages;
   }
 
   async remap(ram: readonly RamRange[]): Promise<void> {
-    await this.#ask({ kind: 'remap', ram });
+    await this.#workers.ask({ kind: 'remap', ram });
   }
 
   async letGo(): Promise<void> {
@@ -229,7 +230,7 @@ class BlockDriver implements BlockBackend {
 
   async #end(): Promise<void> {
     await this.letGo();
-    await this.#worker.close();
+    await this.#workers.close();
     await this.image.close();
     removeDevice(this.options.store, this.#id);
   }
@@ -283,8 +284,7 @@ class BlockDriver implements BlockBackend {
       for (const { eventChannel } of frontend.queues) {
         this.#ports.push(options.ports.bindInterdomain(options.domid, eventChannel));
       }
-      await this.#ask({
-        kind: 'connect',
+      await this.#workers.connect({
         protocol: frontend.protocol,
         persistent,
         queues: frontend.queues.map(({ ringRefs }, i) => ({
@@ -309,9 +309,9 @@ class BlockDriver implements BlockBackend {
     if (!this.#connected) return;
     this.#connected = false;
     try {
-      await this.#ask({ kind: 'drain' });
+      await this.#workers.ask({ kind: 'drain' });
       this.#closePorts();
-      await this.#ask({ kind: 'release' });
+      await this.#workers.ask({ kind: 'release' });
     } finally {
       this.#closePorts();
     }
@@ -321,44 +321,36 @@ class BlockDriver implements BlockBackend {
     for (const port of this.#ports.splice(0)) port.close();
   }
 
-  #ask(request: WorkerRequest): Promise<unknown> {
-    return this.#worker.call(request);
-  }
-
-  #startWorker(): WorkerHost {
+  #startWorkers(): DiskWorkers {
     const { options, image } = this;
-    const settings: WorkerSettings = {
-      guest: options.handles,
-      place: image.place,
-      target: image.target,
-      statistics: this.#statistics,
-    };
-    return new WorkerHost({
-      script: new URL('./worker.js', import.meta.url),
+    return new DiskWorkers({
       name: `vbd-${options.domid}-${this.name}`,
-      data: settings,
+      count: workersOf(image, this.#limits.maxQueues, options.queuesPerWorker),
+      settings: { guest: options.handles, place: image.place, target: image.target, statistics: this.#statistics },
       log: options.log,
       event: (event) => {
-        this.#tell(event as WorkerEvent);
+        this.#tell(event);
       },
-      lost: () => {
-        this.#lost();
+      lost: (thread) => {
+        this.#lost(thread);
       },
     });
   }
 
-  #tell(event: WorkerEvent): void {
-    if (event.kind === 'attached') this.#thread = event.thread;
-    else if (event.kind === 'target') reportTarget(this.#device.log, this.image, event.news);
+  #tell(event: Exclude<WorkerEvent, { kind: 'attached' }>): void {
+    if (event.kind === 'target') reportTarget(this.#device.log, this.image, event.news);
     else if (event.kind === 'alert') this.#device.log.warn({ queue: event.queue }, ALERTS[event.alert]);
     else this.#device.log.warn({ queue: event.queue }, 'frontend overran its ring, which is not served any more');
   }
 
-  /** Our own bug: this disk ends here, the guest's others go on. */
-  #lost(): void {
+  /** Our own bug: this disk ends here, with all its workers; the guest's others go on. */
+  #lost(thread: number | undefined): void {
     this.#connected = false;
-    this.#closePorts();
     this.#device.fatal(Errno.EIO, 'internal error');
-    if (this.#thread !== undefined) this.options.threadLost?.(this.#thread);
+    if (thread !== undefined) this.options.threadLost?.(thread);
+    // The other workers still listen on the ports.
+    void this.#workers.close().then(() => {
+      this.#closePorts();
+    });
   }
 }

@@ -20,6 +20,8 @@ const Special = Object.freeze({ CONTROL: -1, KICK: -2, CANCELLED: -3 } as const)
 /** A queue, its frontend's event, and whether its end has been reported. */
 interface Attached {
   readonly queue: BlockQueue;
+  /** Which one it is of the disk's. */
+  readonly number: number;
   readonly kick: Kick;
   haltReported: boolean;
 }
@@ -46,9 +48,10 @@ export class BlockLoop {
   }
 
   /** Queues in the order of their indexes. */
-  attach(queues: readonly { readonly queue: BlockQueue; readonly kickFd: number }[]): void {
-    this.attached = queues.map(({ queue, kickFd }, index) => ({
+  attach(queues: readonly { readonly queue: BlockQueue; readonly number: number; readonly kickFd: number }[]): void {
+    this.attached = queues.map(({ queue, number, kickFd }, index) => ({
       queue,
+      number,
       kick: new Kick(new Doorbell(this.uring, kickFd, index, Special.KICK)),
       haltReported: false,
     }));
@@ -152,7 +155,7 @@ export class BlockLoop {
   private reportHalt(entry: Attached): void {
     if (entry.haltReported) return;
     entry.haltReported = true;
-    this.halted(this.attached.indexOf(entry));
+    this.halted(entry.number);
   }
 
   private inflight(): number {

@@ -1,4 +1,4 @@
-/** What the driver (main thread) and the worker of a disk say to each other. Structured-clonable. */
+/** What the driver (main thread) and a worker of a disk say to each other. Structured-clonable. */
 import type { RamRange } from '../../shim/memory/guest-memory.js';
 import type { GuestHandles } from '../../shim/memory/attach.js';
 import type { TargetNews } from './target/report.js';
@@ -13,6 +13,8 @@ export interface WorkerSettings {
 }
 
 export interface QueueSettings {
+  /** Which one it is of the disk's; absent = its place in the list. */
+  readonly number?: number;
   /** Grant references of the ring's pages, in order. */
   readonly ringRefs: readonly number[];
   readonly kickFd: number;

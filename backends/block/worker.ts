@@ -1,4 +1,4 @@
-/** The thread of a disk: maps the guest, owns the io_uring, serves one connection at a time. */
+/** A thread of a disk: maps the guest, owns the io_uring, serves one connection at a time. */
 import { fstatSync } from 'node:fs';
 
 import { attachGuest } from '../../shim/memory/attach.js';

@@ -178,6 +178,7 @@ export class BlockDevices {
       removable: option.removable === true,
       persistent: option.persistent === true,
       ...(option.queues === undefined ? {} : { maxQueues: option.queues }),
+      ...(option.queuesPerWorker === undefined ? {} : { queuesPerWorker: option.queuesPerWorker }),
       removed: () => {
         this.#drop(part);
       },

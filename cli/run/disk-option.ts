@@ -22,12 +22,14 @@ export interface DiskOption {
   /** Bytes; undefined = the file's or device's own. */
   readonly sectorSize?: 512 | 4096;
   readonly queues?: number;
+  /** Queues a thread serves; undefined = as `xenshim run --queues-per-worker` has it, or all. */
+  readonly queuesPerWorker?: number;
   /** undefined = the first that is free. */
   readonly vdev?: VirtualDevice;
 }
 
 export const DISK_OPTIONS =
-  'format=NAME, ro, cdrom, removable, persistent, direct, discard=off, sector-size=512|4096, queues=N, vdev=NAME';
+  'format=NAME, ro, cdrom, removable, persistent, direct, discard=off, sector-size=512|4096, queues=N, queues-per-worker=N, vdev=NAME';
 const USE = `use FILE and, after commas, ${DISK_OPTIONS}`;
 
 /** `,,` stands for a comma in a value; a disk described in JSON has its own commas. @throws OperatorError USAGE */
@@ -69,8 +71,9 @@ export function parseDisk(text: string): DiskOption {
         option.sectorSize = value === '512' ? 512 : 4096;
         break;
       case 'queues=':
-        if (!/^[1-9]$/.test(value!) || Number(value) > MAX_QUEUES) throw wrong(`queues is a number from 1 to ${MAX_QUEUES}`);
-        option.queues = Number(value);
+      case 'queues-per-worker=':
+        if (!isQueues(value!)) throw wrong(`${key} is a number from 1 to ${MAX_QUEUES}`);
+        option[key === 'queues' ? 'queues' : 'queuesPerWorker'] = Number(value);
         break;
       case 'vdev=':
         option.vdev = parseVdev(value!);
@@ -80,6 +83,14 @@ export function parseDisk(text: string): DiskOption {
     }
   }
   return option;
+}
+
+const isQueues = (text: string): boolean => /^[1-9]$/.test(text) && Number(text) <= MAX_QUEUES;
+
+/** @throws OperatorError USAGE */
+export function parseQueuesPerWorker(text: string): number {
+  if (isQueues(text)) return Number(text);
+  throw new OperatorError('USAGE', `--queues-per-worker cannot be '${text}'`, `use a number from 1 to ${MAX_QUEUES}`);
 }
 
 /** The disk's name, and its options. */

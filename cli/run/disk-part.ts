@@ -40,8 +40,14 @@ export function placed(options: readonly DiskOption[]): (DiskOption & { readonly
   });
 }
 
-/** @param shared the operator's own QEMU has the image open, too. @throws OperatorError as openDisk of the block backend */
-export async function openDisk(option: DiskOption, vdev: VirtualDevice, shared: boolean, log: Log): Promise<DiskPart> {
+/**
+ * @param shared the operator's own QEMU has the image open, too
+ * @param queuesPerWorker for a disk that has no such option and is not served by a storage daemon
+ * @throws OperatorError as openDisk of the block backend, DISK_WORKERS
+ */
+export async function openDisk(
+  option: DiskOption, vdev: VirtualDevice, shared: boolean, log: Log, queuesPerWorker?: number,
+): Promise<DiskPart> {
   const { file, readonly, discard, sectorSize, direct = false, format, queues = DAEMON_QUEUES } = option;
   const image = await openTarget(file, {
     readonly,
@@ -53,5 +59,17 @@ export async function openDisk(option: DiskOption, vdev: VirtualDevice, shared: 
     ...(sectorSize === undefined ? {} : { sectorSize }),
     ...(format === undefined ? {} : { format }),
   });
-  return { vdev, path: isStorageUri(file) ? shownName(file) : isNullDisk(file) ? file : realpathSync(file), image, option };
+  const oneThread = image.place.kind === 'vhost-user';
+  if (oneThread && option.queuesPerWorker !== undefined) {
+    await image.close();
+    throw new OperatorError('DISK_WORKERS', `disk ${shownName(file)} is served by a storage daemon, which one thread talks to`,
+      'leave queues-per-worker out, or convert the image with qemu-img convert -O raw');
+  }
+  const perWorker = option.queuesPerWorker ?? (oneThread ? undefined : queuesPerWorker);
+  return {
+    vdev,
+    path: isStorageUri(file) ? shownName(file) : isNullDisk(file) ? file : realpathSync(file),
+    image,
+    option: perWorker === undefined ? option : { ...option, queuesPerWorker: perWorker },
+  };
 }

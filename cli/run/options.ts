@@ -3,7 +3,7 @@ import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
 import { parseBackend, type BackendOption } from './backend-option.js';
 import { choice } from './choice.js';
-import { DISK_OPTIONS, parseDisk, type DiskOption } from './disk-option.js';
+import { DISK_OPTIONS, parseDisk, parseQueuesPerWorker, type DiskOption } from './disk-option.js';
 import { DOMAIN_USAGE, domainOptions, parseDomain, type DomainOptions } from './domain-options.js';
 import { parseVif, VIF_LINKS, VIF_OPTIONS, type VifOption } from './vif-option.js';
 
@@ -18,6 +18,8 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 export interface RunOptions {
   readonly name: string;
   readonly disks: readonly DiskOption[];
+  /** Of every disk that has no such option of its own. */
+  readonly queuesPerWorker?: number;
   readonly vifs: readonly VifOption[];
   readonly backends: readonly BackendOption[];
   readonly consoles: readonly ConsoleOption[];
@@ -35,6 +37,7 @@ Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
   --name NAME             name of the guest, for the other commands (default: guest-PID)
   --disk DISK[,OPTION]…   PV disk on an image, block device or network store; the first is xvda, the next xvdb …
                           ${DISK_OPTIONS}
+  --queues-per-worker N   a thread for every N queues of a disk, for disks that do not say (default: one for all)
   --vif LINK[,OPTION]…    PV network interface; LINK is ${VIF_LINKS}
                           ${VIF_OPTIONS}
   --backend FILE[,KEY=VALUE]…
@@ -68,6 +71,7 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
     options: {
       name: { type: 'string' },
       disk: { type: 'string', multiple: true, default: [] },
+      'queues-per-worker': { type: 'string' },
       vif: { type: 'string', multiple: true, default: [] },
       backend: { type: 'string', multiple: true, default: [] },
       console: { type: 'string', multiple: true, default: [] },
@@ -92,9 +96,11 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
   const vifs = values.vif.map(parseVif);
   const taps = vifs.flatMap(({ link }) => (link.kind === 'tap' ? link.name : []));
   if (new Set(taps).size < taps.length) throw new OperatorError('USAGE', 'two --vif name the same tap', 'give each its own');
+  const perWorker = values['queues-per-worker'];
   return {
     name,
     disks: values.disk.map(parseDisk),
+    ...(perWorker === undefined ? {} : { queuesPerWorker: parseQueuesPerWorker(perWorker) }),
     vifs,
     backends: values.backend.map(parseBackend),
     consoles: values.console.map(parseConsole),

@@ -83,7 +83,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
     ...guestSize(qemuArgs),
     domain: options.domain,
     disks,
-    openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file), log),
+    openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file), log, options.queuesPerWorker),
     vifs,
     backends,
     console: {
@@ -127,14 +127,14 @@ function stopWithUs(machine: QemuProcess, cleanup: Cleanup): void {
 }
 
 async function openDisks(
-  { disks }: RunOptions,
+  { disks, queuesPerWorker }: RunOptions,
   qemuArgs: readonly string[],
   cleanup: Cleanup,
   log: Log,
 ): Promise<DiskPart[]> {
   const parts: DiskPart[] = [];
   for (const option of placed(disks)) {
-    const part = await openDisk(option, option.vdev, mentions(qemuArgs, option.file), log);
+    const part = await openDisk(option, option.vdev, mentions(qemuArgs, option.file), log, queuesPerWorker);
     cleanup.add(() => part.image.close());
     parts.push(part);
   }

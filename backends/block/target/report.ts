@@ -30,3 +30,7 @@ export function reportTarget(log: Log, image: DiskImage, news: TargetNews): void
 /** Queues to offer, of those that are wanted. */
 export const mostQueues = ({ place }: DiskImage, wanted: number): number =>
   place.kind === 'vhost-user' ? Math.min(wanted, place.queues) : wanted;
+
+/** Threads for so many queues. What a storage daemon serves has one: the daemon takes one connection. */
+export const workersOf = ({ place }: DiskImage, queues: number, perWorker = queues): number =>
+  place.kind === 'vhost-user' ? 1 : Math.ceil(queues / perWorker);

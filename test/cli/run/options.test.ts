@@ -133,6 +133,17 @@ test('options of a disk stand after its file in any order', (t) => {
   }
 });
 
+test('how many queues a thread of a disk serves is said for all disks or for one', (t) => {
+  t.is(parseDisk('a,queues=4,queues-per-worker=2').queuesPerWorker, 2);
+  const { queuesPerWorker, disks } = parseRun(['--queues-per-worker', '2', '--disk=a', '--disk=b,queues-per-worker=1', ...QEMU])!;
+  t.is(queuesPerWorker, 2);
+  t.deepEqual(disks.map((disk) => disk.queuesPerWorker), [undefined, 1]);
+  for (const value of ['0', '9', '', '1.5', 'x']) {
+    refused(t, 'USAGE', () => parseDisk(`a,queues-per-worker=${value}`));
+    refused(t, 'USAGE', () => parseRun([`--queues-per-worker=${value}`, ...QEMU]));
+  }
+});
+
 test('a disk is the very file that was named, whatever its name looks like', (t) => {
   for (const name of ['a=b.img', '/x/file=y', 'ro', 'cdrom', 'ro=on', 'file', '{"file":"x"}', ' a ', '-']) {
     t.is(parseDisk(name).file, name);
