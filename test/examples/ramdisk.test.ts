@@ -5,6 +5,7 @@ import test from 'ava';
 import { loadBackend, parseBackend } from '../../cli/run/backend-option.js';
 import { OtherBackends } from '../../cli/run/other-backends.js';
 import { BLKIF_X86_32, BLKIF_X86_64, BlkifOp, BlkifStatus } from '../../shim/abi/io/blkif.js';
+import { Gntst } from '../../shim/abi/grant-table.js';
 import { XenbusState } from '../../shim/abi/io/xenbus.js';
 import { silentLog } from '../../shim/observe/log.js';
 import { errorPath } from '../../shim/xenbus/paths.js';
@@ -171,6 +172,44 @@ test('a reset of the machine in the middle of requests leaves nothing pinned, an
   t.is(text(page), 'first');
   await next.disconnect();
   t.deepEqual(next.complaints, []);
+  t.is(await lab.close(), 0);
+});
+
+test('a page that is paged out is waited for; a reset in the middle of the wait, of a request or of the ring, ends it', async (t) => {
+  const lab = await RamDiskLab.open();
+  const { frames } = lab.guest.attached.grantTable;
+  const page = lab.page('paged');
+  let absent = 4;
+  let asked = 0;
+  let away = page.gfn;
+  frames.residency = {
+    pin: (gfn) => {
+      if (gfn !== away) return Gntst.okay;
+      asked++;
+      return absent-- > 0 ? Gntst.eagain : Gntst.okay;
+    },
+    unpin: () => {},
+    wrote: () => {},
+  };
+  const front = lab.front();
+  await front.connect();
+  t.is(await front.transfer(true, 0, [page]), BlkifStatus.OKAY);
+  t.is(asked, 5);
+  absent = Infinity;
+  void front.transfer(true, 8, [page]);
+  while (asked === 5) await new Promise(setImmediate);
+  await lab.backends.letGo();
+  t.like(lab.guest.stats(), { handles: 0, pinnedRefs: 0 });
+  t.is(lab.ports.bound, 0);
+
+  lab.backends.restart();
+  const next = lab.front();
+  await next.initialise();
+  away = next.queues[0]!.ring.pages[0]!.gfn;
+  asked = 0;
+  while (asked === 0) await new Promise(setImmediate);
+  await lab.backends.letGo();
+  t.is(lab.ports.bound, 0);
   t.is(await lab.close(), 0);
 });
 

@@ -6,8 +6,7 @@ import {
 } from 'xenshim/backend-kit';
 
 export default function ramDisk({ domid, options, store, ports, gntdev, log }: BackendContext): Backend {
-  const vdev = options.get('vdev') ?? 'xvdm';
-  const mib = Number(options.get('mib') ?? 64);
+  const [vdev, mib] = [options.get('vdev') ?? 'xvdm', Number(options.get('mib') ?? 64)];
   if (!/^xvd[a-p]$/.test(vdev) || !(Number.isInteger(mib) && mib >= 1 && mib <= 2048)) {
     throw new OperatorError('RAMDISK', `no RAM disk ${vdev} of ${mib} MiB`, 'use vdev=xvda to xvdp, mib=1 to 2048');
   }
@@ -15,26 +14,23 @@ export default function ramDisk({ domid, options, store, ports, gntdev, log }: B
   const bytes = new Uint8Array(mib * 2 ** 20);
   let device: BackendDevice;
   let machine: DeviceMachine<VbdEffect>;
+  let leaving = new AbortController();
   let disconnect = async (): Promise<void> => {};
 
   async function connect(): Promise<void> {
     const abi = device.frontendKey('protocol') === BLKIF_X86_64.name ? BLKIF_X86_64 : BLKIF_X86_32;
     const ref = device.frontendNumber('ring-ref', 0xffff_ffff);
     const channel = ports.bindInterdomain(domid, device.frontendNumber('event-channel', 0xffff_ffff));
-    const leaving = new AbortController();
-    const { signal } = leaving;
+    const { signal } = (leaving = new AbortController());
     let serving: Promise<void> | undefined;
-    let unwatch = (): void => {};
     disconnect = async () => {
       leaving.abort();
-      unwatch();
       await serving;
       channel.close();
       gntdev.releaseAll();
-      disconnect = async () => {};
     };
     const page = await gntdev.map(domid, [ref], { signal });
-    if (typeof page === 'number') throw new XenError(Errno.EINVAL, `mapping ring-ref ${ref}: grant status ${page}`);
+    if (typeof page === 'number' || signal.aborted) throw new XenError(Errno.EINVAL, `ring-ref ${ref} cannot be mapped`);
     const ring = new BackRing(ringPages(page.buffers), ringSlots(1, abi.slotBytes), abi.slotBytes);
     const request = new Int32Array(abi.slotBytes / 4);
     const serve = async (): Promise<void> => {
@@ -56,15 +52,14 @@ export default function ramDisk({ domid, options, store, ports, gntdev, log }: B
       drainEventfd(channel.kickFd);
       serving ??= serve().finally(() => (serving = undefined));
     };
-    unwatch = watchReadable(channel.kickFd, wake);
+    signal.addEventListener('abort', watchReadable(channel.kickFd, wake));
     device.publish({ sectors: String(bytes.length / 512), 'sector-size': '512', info: '0', 'feature-flush-cache': '1' });
     wake();
   }
 
   /** @param request a copy: the ring is the guest's, who can change it at any moment. @returns BLKIF_RSP_* */
   async function answer(request: Int32Array, at: number, signal: AbortSignal): Promise<number> {
-    const op = request[0]! & 0xff;
-    const count = (request[0]! >>> 8) & 0xff;
+    const [op, count] = [request[0]! & 0xff, (request[0]! >>> 8) & 0xff];
     if (op === BlkifOp.FLUSH_DISKCACHE) return BlkifStatus.OKAY;
     if (op !== BlkifOp.READ && op !== BlkifOp.WRITE) return BlkifStatus.EOPNOTSUPP;
     if (count === 0 || count > MAX_SEGMENTS) return BlkifStatus.ERROR;
@@ -85,15 +80,19 @@ export default function ramDisk({ domid, options, store, ports, gntdev, log }: B
     return mapping.unmap() === 0 ? BlkifStatus.OKAY : BlkifStatus.ERROR;
   }
 
-  const removed = (): void => { removeDevice(store, id); };
+  const close = (): void => { removeDevice(store, id); };
   const restart = (): void => {
     createDevice(store, id, { dev: vdev, mode: 'w', 'device-type': 'disk' }, { 'virtual-device': String(id.id), 'device-type': 'disk' });
     device = new BackendDevice(store, id, log);
     device.switchState(XenbusState.InitWait);
     const perform = (effect: VbdEffect): Promise<void> => (effect === 'connect' ? connect() : disconnect());
-    machine = new DeviceMachine(device, nextVbd, { perform, failed: () => disconnect(), removed });
+    machine = new DeviceMachine(device, nextVbd, { perform, failed: () => disconnect(), removed: close });
     machine.start();
   };
   restart();
-  return { restart, letGo: () => machine.stop().then(() => disconnect()), close: removed };
+  const letGo = (): Promise<void> => {
+    leaving.abort(); // A connect under way may be waiting for a page.
+    return machine.stop().then(() => disconnect());
+  };
+  return { restart, letGo, close };
 }
