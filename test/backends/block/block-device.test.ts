@@ -175,3 +175,26 @@ withLoop('a frontend may leave with discards, reads and writes under way, and co
   t.is(lab.ports.bound, 0);
   t.is(await lab.close(), 0);
 });
+
+withLoop('a partition discards as its disk does, from where it begins on the disk', async (t) => {
+  const lab = new BlockLab();
+  const device = loopDevice(t, lab, 1 << 17, '--partscan');
+  // Begins one sector behind a whole piece of the disk.
+  const { status } = spawnSync('addpart', [device.path, '1', '2049', '65536'], { env: { ...process.env, PATH: withSbin(process.env['PATH']) } });
+  t.is(status, 0);
+  lab.backend(`${device.path}p1`);
+  const front = lab.front();
+  await front.connect();
+  const [granularity, alignment] = ['discard-granularity', 'discard-alignment'].map((key) => Number(front.backendKey(key)));
+  t.is(alignment, granularity! - 512);
+  const before = statSync(device.file).blocks;
+  t.is(await front.discard(0, 65536), 0);
+  // But for the pieces it has only a part of.
+  t.true(statSync(device.file).blocks <= before - 65536 + 2 * (granularity! / 512));
+  const page = lab.guest.page();
+  t.is(await front.transfer(false, 32768, [page]), 0);
+  t.true(page.u8.every((byte) => byte === 0));
+  await front.disconnect();
+  t.deepEqual(front.complaints, []);
+  t.is(await lab.close(), 0);
+});
