@@ -19,6 +19,8 @@ export interface GuestRunOptions {
   readonly vcpus: number;
   /** MiB. */
   readonly memory: number;
+  /** What follows the tap's name in --vif, with its comma. */
+  readonly vifOptions?: string;
   /** Further options of `xenshim run`. */
   readonly xenOptions?: readonly string[];
   /** Empty disks besides the root disk: xvdb and on. */
@@ -169,10 +171,11 @@ export class GuestRun {
   }
 
   #arguments(): string[] {
-    const { name, image, machine, vcpus, memory, disks = [], xenOptions = [] } = this.options;
+    const { name, image, machine, vcpus, memory, disks = [], vifOptions = '', xenOptions = [] } = this.options;
     const more = disks.flatMap(({ file, options = '' }) => ['--disk', join(this.work, file) + options]);
     return [
-      'run', '--name', name, '--disk', this.disk, ...more, '--vif', `tap=${this.network.tap}`, ...xenOptions, '--', 'qemu-system-x86_64',
+      'run', '--name', name, '--disk', this.disk, ...more, '--vif', `tap=${this.network.tap}${vifOptions}`, ...xenOptions,
+      '--', 'qemu-system-x86_64',
       '-machine', machine, '-cpu', 'host', '-smp', String(vcpus), '-m', String(memory), '-nodefaults', '-display', 'none',
       '-kernel', join(image, 'vmlinuz'), '-initrd', join(image, 'initrd'),
       '-append', `root=/dev/xvda ro console=hvc0 quiet ${hostKernelArguments()}`.trim(),

@@ -36,14 +36,18 @@ export class HostNetwork {
 
   /** Whether the tap exists. */
   async hasTap(): Promise<boolean> {
-    const { stdout } = await ip('-n', this.namespace, '-o', 'link', 'show');
-    return stdout.includes(`: ${this.tap}:`);
+    return (await this.ip('-o', 'link', 'show')).includes(`: ${this.tap}:`);
   }
 
   /** Gives the tap, which must exist, the host's address. */
   async configure(): Promise<void> {
-    await ip('-n', this.namespace, 'addr', 'add', `${HOST_ADDRESS}/24`, 'dev', this.tap);
-    await ip('-n', this.namespace, 'link', 'set', this.tap, 'up');
+    await this.ip('addr', 'add', `${HOST_ADDRESS}/24`, 'dev', this.tap);
+    await this.ip('link', 'set', this.tap, 'up');
+  }
+
+  /** What `ip` prints in the namespace. */
+  async ip(...args: string[]): Promise<string> {
+    return (await ip('-n', this.namespace, ...args)).stdout;
   }
 
   /** Starts the TCP peer, which answers on any address of the namespace. */

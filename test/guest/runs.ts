@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { demoSteps, runCourse, runSession, type Session } from '../../cli/demo/session.js';
 import { blockCourse, blockDisks, blockSteps, exampleOptions } from './block-course.js';
 import { fifoCourse, fifoOptions, fifoSteps } from './fifo-course.js';
+import { netCourse, netOptions, netSteps } from './net-course.js';
 
 type Run = Pick<Session, 'machine' | 'vcpus' | 'memory' | 'steps'>;
 
@@ -23,7 +24,10 @@ export const blockRun = { machine: 'q35', vcpus: 2, memory: 512, disks: blockDis
 /** The guest with what Xen offers beyond the default. */
 export const fifoRun = { machine: 'q35', vcpus: 2, memory: 512, xenOptions: fifoOptions, steps: fifoSteps } as const;
 
-/** What every test run boots; `fifo` waits for more trials on hardware before it joins them. */
+/** The guest that uses its network in every way there is. */
+export const netRun = { machine: 'q35', vcpus: 2, memory: 512, vifOptions: netOptions, steps: netSteps } as const;
+
+/** What every test run boots; `net` and `fifo` wait for more trials on hardware before they join them. */
 export const usual: readonly string[] = [...Object.keys(runs), 'block'];
 
 /** Runs the usual ones, or those named. */
@@ -43,6 +47,7 @@ export async function allRuns(
     };
     const report = name === 'block'
       ? await runCourse({ ...blockRun, ...common }, blockCourse)
+      : name === 'net' ? await runCourse({ ...netRun, ...common }, netCourse)
       : name === 'fifo' ? await runCourse({ ...fifoRun, ...common }, fifoCourse)
       : await runSession({ ...runs[name as keyof typeof runs], ...common });
     writeFileSync(join(results, `${name}.json`), JSON.stringify(report));

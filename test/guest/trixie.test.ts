@@ -9,11 +9,12 @@ import { builtImage } from '../../vm-images/build.js';
 import { imageSpec } from '../../vm-images/manifest.js';
 import { blockTitles } from './block-course.js';
 import { fifoTitles } from './fifo-course.js';
-import { allRuns, blockRun, fifoRun, runs, usual } from './runs.js';
+import { netTitles } from './net-course.js';
+import { allRuns, blockRun, fifoRun, netRun, runs, usual } from './runs.js';
 
 /** XENSHIM_ALL_GUESTS=1 boots the guests with options off by default, too. */
 const all = process.env['XENSHIM_ALL_GUESTS'] === '1';
-const names = all ? [...usual, 'fifo'] : usual;
+const names = all ? [...usual, 'net', 'fifo'] : usual;
 
 const results = mkdtempSync(join(tmpdir(), 'xenshim-guests-'));
 const said: string[] = [];
@@ -86,6 +87,9 @@ for (const [name, run] of Object.entries(runs)) {
 }
 for (const stepName of blockRun.steps) {
   testStep('block', stepName, `Debian trixie and its disks: ${blockTitles[stepName]}`);
+}
+for (const stepName of all ? netRun.steps : []) {
+  testStep('net', stepName, `Debian trixie and its network: ${netTitles[stepName]}`);
 }
 for (const stepName of all ? fifoRun.steps : []) {
   testStep('fifo', stepName, `Debian trixie with FIFO event channels: ${fifoTitles[stepName]}`);
