@@ -249,6 +249,7 @@ export class ActiveEntries {
     const frames = this.#frames;
     if (frames.version2) return false;
     Atomics.and(frames.words[ref >>> ENTRIES_SHIFT]!, frames.entryAt(ref), ~(Gtf.reading | Gtf.writing));
+    if (frames.residency !== null) this.#release(words[at + FRAME]! >>> 0, true, !readonly);
     words[at] = mine;
     return true;
   }
