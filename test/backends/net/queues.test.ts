@@ -162,12 +162,12 @@ test('request-multicast-control works from the moment it is written', async (t) 
   const group = plainFrame(60);
   group.set([1, 0, 0x5e, 0, 0, 9]);
   lab.store.write(`${lab.frontPath}/request-multicast-control`, '1');
-  await sleep(20);
+  await sleep(250);
   lab.front.postRx(4);
   lab.wire.send(group);
   await until(() => lab.backend.stats().rxDropFiltered === 1);
   lab.store.write(`${lab.frontPath}/request-multicast-control`, '0');
-  await sleep(20);
+  await sleep(250);
   lab.wire.send(group);
   await until(() => lab.backend.stats().rxPackets === 1);
   t.is(await lab.close(), 0);

@@ -162,7 +162,7 @@ test('remove_from_physmap of nothing is -ENOENT; of a page of ours or RAM it lea
   t.is(guest.domain.p2m.kind(500), 'hole');
 });
 
-test('add_to_physmap_batch reports each entry, and starts where the command says', (t) => {
+test('add_to_physmap_batch reports each entry, and starts where the command says', async (t) => {
   const guest = new Guest().endWith(t);
   const page = 16 * 4096;
   const view = guest.at(page);
@@ -171,11 +171,11 @@ test('add_to_physmap_batch reports each entry, and starts where the command says
   for (let i = 0; i < 4; i++) view.setInt32(512 + i * 4, 99, true);
   const arrays = [[8, 8, page], [16, 8, page + 256], [24, 8, page + 512]] as const;
   const argument = guest.argument([[0, 2, SELF], [2, 2, 1], [4, 2, 4], ...arrays]);
-  t.is(guest.call(HypercallNumber.memory_op, [MemoryOp.add_to_physmap_batch | (1 << 6), argument]), 0);
+  t.is(await guest.issue(HypercallNumber.memory_op, [MemoryOp.add_to_physmap_batch | (1 << 6), argument]), 0);
   t.deepEqual([0, 1, 2, 3].map((i) => view.getInt32(512 + i * 4, true)), [99, 0, -Errno.EINVAL, 0]);
   t.false(guest.bridge.placed.has(HOLE));
   t.is(guest.bridge.placed.get(HOLE + 3), 2);
-  const beyond = guest.call(HypercallNumber.memory_op, [MemoryOp.add_to_physmap_batch | (5 << 6), argument]);
+  const beyond = await guest.issue(HypercallNumber.memory_op, [MemoryOp.add_to_physmap_batch | (5 << 6), argument]);
   t.is(errnoName(beyond), '-EILSEQ');
 });
 
