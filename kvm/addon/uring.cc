@@ -164,7 +164,6 @@ class Uring : public Napi::ObjectWrap<Uring> {
     if (Register(fd_, IORING_REGISTER_FILES, files.data(), static_cast<unsigned>(files.size())) < 0) {
       ThrowErrno(info.Env(), "io_uring_register(files)");
     }
-    files_ = true;
   }
 
   void CloseRing(const Napi::CallbackInfo&) { Close(); }
@@ -179,9 +178,6 @@ class Uring : public Napi::ObjectWrap<Uring> {
       update.offset = static_cast<uint32_t>(enter_fd_);
       Register(fd_, kRegisterRingFds + 1, &update, 1);
     }
-    // A ring is taken apart some time after its last descriptor is closed; files it still knew (a tap, a locked image)
-    // would live as long.
-    if (files_) Register(fd_, IORING_UNREGISTER_FILES, nullptr, 0);
     close(fd_);
     fd_ = -1;
   }
@@ -191,7 +187,6 @@ class Uring : public Napi::ObjectWrap<Uring> {
 
   int32_t* call_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> call_buffer_;
-  bool files_ = false;
   int fd_ = -1;
   int enter_fd_ = -1;
   unsigned enter_flags_ = 0;

@@ -55,6 +55,8 @@ async function bridged(): Promise<Seen> {
   await lab.close();
   await peer.close();
   named.close();
+  // io_uring gives up its registered files in its own time; the last of them takes the interface with it.
+  await until(() => names.every((name) => linkState(name) === undefined));
   const left = names.filter((name) => linkState(name) !== undefined);
   return { names, ports, bridgeMtu, keys, left };
 }
