@@ -176,6 +176,23 @@ export class QueueRig {
   }
 }
 
+/** Grants that go on to `grants`, but for what `own` does itself. */
+export const passOn = (grants: ForeignGrants, own: Partial<ForeignGrants>): ForeignGrants => ({
+  begin: () => {
+    grants.begin();
+  },
+  end: () => {
+    grants.end();
+  },
+  map: (batch, changed) => grants.map(batch, changed),
+  unmap: (batch) => grants.unmap(batch),
+  mapOne: (ref, readonly, context, changed) => grants.mapOne(ref, readonly, context, changed),
+  unmapOne: (handle) => grants.unmapOne(handle),
+  copyFrom: () => -1,
+  copyTo: () => -1,
+  ...own,
+});
+
 /** Bytes that differ from sector to sector. */
 export function pattern(bytes: number): Buffer {
   const buffer = Buffer.alloc(bytes);
