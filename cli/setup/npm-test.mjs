@@ -9,6 +9,7 @@ import { summary } from './tap.mjs';
 
 const UNIT = ['dist/test/!(guest)/**/*.test.js'];
 const GUESTS = 'dist/test/guest';
+const GUESTS_QUIET_MS = 1_800_000;
 
 function guestFiles() {
   const folder = join(root, GUESTS);
@@ -29,9 +30,8 @@ async function guests() {
     return { passed: 0, failed: 0, skipped: files.length };
   }
   // One after the other: each boots machines and takes the whole CPU; building their images may take minutes.
-  // In processes of their own, because a thread that has loaded ffi-napi (the KVM probe) cannot end in peace.
-  const options = ['--serial', '--concurrency=1', '--timeout=30m', '--no-worker-threads'];
-  return runAva('guest tests', [`${GUESTS}/**/*.test.js`], { options, every: true });
+  const options = ['--serial', '--concurrency=1'];
+  return runAva('guest tests', [`${GUESTS}/**/*.test.js`], { options, every: true, quiet: GUESTS_QUIET_MS });
 }
 
 await prepared('test', async () => {

@@ -310,11 +310,13 @@ withDaemon.serial('the daemon ends with the process that started it, however tha
   const script = new URL('hold-disk.js', import.meta.url);
   for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT'] as const) {
     const child = spawn(process.execPath, [script.pathname, path], { stdio: ['ignore', 'pipe', 'inherit'] });
-    await once(child.stdout, 'data');
+    await Promise.race([once(child.stdout, 'data'), once(child.stdout, 'end')]);
+    t.is(child.exitCode, null, `${signal}: the disk did not open`);
     const [daemon] = daemonsOf(lab.dir);
     t.not(daemon, undefined);
+    const exited = once(child, 'exit');
     child.kill(signal);
-    await once(child, 'exit');
+    await exited;
     t.true(await gone(daemon!), signal);
   }
   t.is(await lab.close(), 0);

@@ -43,8 +43,9 @@ export function daemonsOf(text: string): number[] {
 export async function gone(pid: number): Promise<boolean> {
   for (let i = 0; i < 500; i++) {
     try {
-      // A zombie is gone, too: whoever became its parent has not looked yet.
-      if (/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))) return true;
+      // A zombie is gone, too (whoever became its parent has not looked yet), once its last thread has let go of the files.
+      const zombie = /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+      if (zombie && readdirSync(`/proc/${pid}/task`).length === 1) return true;
     } catch {
       return true;
     }
