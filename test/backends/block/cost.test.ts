@@ -25,8 +25,7 @@ for (const [title, name] of [['an idle disk', 'idle'], ['an idle disk with persi
 
 test('E73: events without requests in an endless flood cost little CPU, and the next request is served within a second', async (t) => {
   const { workerMs, servedMs, events } = await scenario('flood');
-  // A machine that is busy with other things floods less.
-  t.true(events! > 1_000, `${events} events`);
+  t.true(events! > 10_000);
   t.true(workerMs! < 100, `${workerMs} ms of CPU in a second of flood`);
   t.true(servedMs! < 1500, `served after ${servedMs} ms`);
 });

@@ -29,8 +29,7 @@ test('E84: frames that wait for a guest without buffers cost no CPU', async (t) 
 
 test('E73: events without requests in an endless flood cost a vif little CPU, and the next frame goes within a second', async (t) => {
   const { workerMs, servedMs, events } = await scenario('flood');
-  // A machine that is busy with other things floods less.
-  t.true(events! > 1_000, `${events} events`);
+  t.true(events! > 10_000);
   t.true(workerMs! < 100, `${workerMs} ms of CPU in a second of flood`);
   t.true(servedMs! < 1500, `served after ${servedMs} ms`);
 });
