@@ -314,9 +314,8 @@ withDaemon.serial('the daemon ends with the process that started it, however tha
     t.is(child.exitCode, null, `${signal}: the disk did not open`);
     const [daemon] = daemonsOf(lab.dir);
     t.not(daemon, undefined);
-    const exited = once(child, 'exit');
     child.kill(signal);
-    await exited;
+    await once(child, 'exit');
     t.true(await gone(daemon!), signal);
   }
   t.is(await lab.close(), 0);
