@@ -41,15 +41,17 @@ export function packagesLinked() {
 export const nativeOutputs = ['kvm/build/Release/xenshim_native.node', 'kvm/build/Release/xenshim_plugin.so'];
 
 export function nativeStale() {
-  const inputs = [...files('kvm')].filter((path) => /\.(cc|h|gyp)$/.test(path));
+  const inputs = [...files('kvm'), ...files('shim')].filter((path) => /\.(cc|h|gyp)$/.test(path));
   return Math.min(...nativeOutputs.map(changed)) < newest(inputs);
 }
 
-export const buildInfo = 'dist/.tsbuildinfo';
+export const buildInfo = 'dist/.compiled';
+
+const compilers = ['cli/setup/compile.mjs', 'cli/setup/fold-constants.mjs'];
 
 export function compiledStale() {
   const inputs = sources.flatMap((folder) => [...files(folder)]).filter((path) => path.endsWith('.ts'));
-  return changed(buildInfo) < newest([...inputs, 'tsconfig.json']);
+  return changed(buildInfo) < newest([...inputs, 'tsconfig.json', ...compilers]);
 }
 
 /** Compiled files whose source is gone would still be run as tests. */
