@@ -67,12 +67,27 @@ export interface PagerOptions {
 
 type FrameHeaderWord =
   | 'counting' | 'tracking' | 'resident' | 'max_resident' | 'idle' | 'head' | 'tail' | 'blocked' | 'failed' | 'failed_gfn'
-  | 'faults' | 'requests' | 'refused' | 'paged_in' | 'zeroed' | 'evicted' | 'cancelled' | 'eagain' | 'released' | 'ring';
+  | 'faults' | 'requests' | 'refused' | 'paged_in' | 'zeroed' | 'evicted' | 'cancelled' | 'eagain' | 'released' | 'serving' | 'serving_since'
+  | 'slowest' | 'crowded' | 'ring' | 'asked';
 
 /** Reads and writes done by the calling thread; the layout of `entries` is that of kvm/addon/inline_file.cc. */
 export interface NativeInlineFile {
   readonly entries: ArrayBuffer;
   run(first: number, count: number): void;
+}
+
+/** The commonest maps and unmaps, a batch a call (shim/grant-table/quick_grants.cc, where the layout of `call` is). */
+export interface NativeQuickGrants {
+  readonly call: ArrayBuffer;
+  readonly map: () => void;
+  readonly unmap: () => void;
+}
+
+/** Vectored reads and writes done by the calling thread; the layout of `call` is that of kvm/addon/vector_io.cc. */
+export interface NativeVectorIo {
+  readonly call: ArrayBuffer;
+  readonly read: () => void;
+  readonly write: () => void;
 }
 
 /** Discards carried out by a thread of their own (kvm/addon/discarder.cc). */
@@ -123,6 +138,7 @@ export interface Native {
   readonly bridgeLayout: BridgeLayout;
   readonly bridgeOps: Readonly<Record<BridgeOpName, number>>;
 
+  readonly VectorIo: new (fd: number) => NativeVectorIo;
   readonly InlineFile: new (fd: number, entries: number) => NativeInlineFile;
   readonly Discarder: new (fd: number, bell: number, piece: number, start: number) => NativeDiscarder;
   /** Whether a block device open for writing takes BLKSECDISCARD; touches no data. */
@@ -130,12 +146,17 @@ export interface Native {
   /** f_type of statfs(2). */
   fileSystemType(fd: number): number;
 
+  /** @param words of the grant table's shared state */
+  readonly QuickGrants: new (words: Int32Array) => NativeQuickGrants;
+
   readonly Uring: new (entries: number, cqEntries: number) => NativeUring;
 
   /** Sleeps while the 32-bit word at `offset` has the value, at most `ms`. */
   futexWait(buffer: ArrayBuffer, offset: number, value: number, ms: number): void;
   /** Word indices of FrameHeader (kvm/core/frames.h). */
   readonly frameHeader: Readonly<Record<FrameHeaderWord | 'WORDS' | 'RING', number>>;
+  /** 0, or the Linux errno for which this process can have no userfaultfd as the pager needs it. */
+  userfaultfdProblem(): number;
   readonly Pager: new (options: PagerOptions) => NativePager;
   /** A listening unix stream socket, close-on-exec and non-blocking. */
   unixListen(path: string): number;

@@ -14,6 +14,8 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitStreamSocket(env, exports);
   InitInlineFile(env, exports);
   InitDiscarder(env, exports);
+  InitQuickGrants(env, exports);
+  InitVectorIo(env, exports);
   return exports;
 }
 

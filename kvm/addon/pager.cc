@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "addon/module.h"
+#include "core/uffd.h"
 #include "pager/pager.h"
 
 namespace {
@@ -74,6 +75,13 @@ void FutexWait(const Napi::CallbackInfo& info) {
   syscall(SYS_futex, word, FUTEX_WAIT, info[2].As<Napi::Number>().Int32Value(), &limit, nullptr, 0);
 }
 
+// 0, or the errno for which this process cannot have a userfaultfd as the pager needs it.
+Napi::Value UserfaultfdProblem(const Napi::CallbackInfo& info) {
+  const int uffd = OpenUffd();
+  if (uffd >= 0) close(uffd);
+  return Napi::Number::New(info.Env(), uffd < 0 ? -uffd : 0);
+}
+
 #define WORD(name) header.Set(#name, static_cast<double>(offsetof(FrameHeader, name) / 4))
 
 Napi::Object FrameLayout(Napi::Env env) {
@@ -97,7 +105,12 @@ Napi::Object FrameLayout(Napi::Env env) {
   WORD(cancelled);
   WORD(eagain);
   WORD(released);
+  WORD(serving);
+  WORD(serving_since);
+  WORD(slowest);
+  WORD(crowded);
   WORD(ring);
+  WORD(asked);
   header.Set("WORDS", static_cast<double>(sizeof(FrameHeader) / 4));
   header.Set("RING", static_cast<double>(kPagerRing));
   return header;
@@ -107,6 +120,7 @@ Napi::Object FrameLayout(Napi::Env env) {
 
 void InitPager(Napi::Env env, Napi::Object exports) {
   NativePager::Init(env, exports);
+  exports.Set("userfaultfdProblem", Napi::Function::New(env, UserfaultfdProblem));
   exports.Set("futexWait", Napi::Function::New(env, FutexWait));
   exports.Set("frameHeader", FrameLayout(env));
 }

@@ -45,9 +45,14 @@ struct FrameHeader {
   std::atomic<uint32_t> cancelled;     // evictions given up for a pin
   std::atomic<uint32_t> eagain;        // lookups that had to be told to come again
   std::atomic<uint32_t> released;      // frames in state kFrameReleased
-  uint32_t reserved[45];
-  std::atomic<uint32_t> ring[kPagerRing];  // gfn + 1, 0 = not written yet
-  uint8_t pad[4096 - 64 * 4 - kPagerRing * 4];
+  std::atomic<uint32_t> serving;       // gfn + 1 of the page-in that is under way
+  std::atomic<uint32_t> serving_since; // when it began, ms of CLOCK_MONOTONIC
+  std::atomic<uint32_t> slowest;       // longest page-in, µs
+  std::atomic<uint32_t> crowded;       // page-ins beyond the limit, because all that is there is pinned
+  uint32_t reserved[41];
+  std::atomic<uint32_t> ring[kPagerRing];   // gfn + 1, 0 = not written yet
+  std::atomic<uint32_t> asked[kPagerRing];  // when, ms of CLOCK_MONOTONIC
+  uint8_t pad[4096 - 64 * 4 - 2 * kPagerRing * 4];
 };
 static_assert(sizeof(FrameHeader) == 4096);
 

@@ -72,6 +72,11 @@ export class ActiveEntries {
     this.#alone = alone;
   }
 
+  /** State of an entry this thread owns and nobody has pinned. */
+  get unpinnedState(): number {
+    return this.#mine;
+  }
+
   /**
    * Takes the entry for this thread alone, for a few dozen instructions; returns its pins. At most one at a time. The
    * table may have been left and entered again meanwhile.

@@ -4,6 +4,7 @@ import { Domid } from '../abi/xen.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
 import type { ForeignGrants, MapBatch, PageChanged } from './foreign.js';
 import { gnttabMapRefs, gnttabUnmapRefs, handOverPages } from './map-refs.js';
+import type { HandleBatch, PageBatch } from './page-batch.js';
 import { settle, type Patience } from './settle.js';
 import { shimHcallGntmap } from './shim-gntmap.js';
 import { grantTableOp } from './shim-hypercall.js';
@@ -52,6 +53,21 @@ export class BackendGrants implements ForeignGrants {
 
   unmap(batch: MapBatch): number {
     return gnttabUnmapRefs(this.#table, batch, batch.count);
+  }
+
+  mapPages(batch: PageBatch): number {
+    const table = this.#table;
+    table.enter();
+    const failed = table.mapPages(batch);
+    table.leave();
+    return failed;
+  }
+
+  unmapHandles(batch: HandleBatch): void {
+    const table = this.#table;
+    table.enter();
+    table.unmapHandles(batch);
+    table.leave();
   }
 
   mapOne(ref: number, readonly: boolean, context: number, pageChanged: PageChanged): number {

@@ -5,6 +5,7 @@
  */
 import { ramWindow } from '../memory/guest-memory.js';
 import type { RamWindow } from '../memory/guest-memory.js';
+import type { HandleBatch, PageBatch } from './page-batch.js';
 
 /** INVALID_GRANT_HANDLE: what a handle holds before a map succeeded and after its unmap (spec A1.2). */
 export const INVALID_GRANT_HANDLE = -1;
@@ -71,6 +72,13 @@ export interface ForeignGrants {
   map(batch: MapBatch, pageChanged: PageChanged | null): number;
   /** Unmaps `batch.handle[0..count)`; handles become -1, statuses are written; returns how many failed. */
   unmap(batch: MapBatch): number;
+  /**
+   * Maps every page of a batch, without patience: GNTST_eagain is an op's status like any other, and the page-in is under
+   * way then. Returns how many failed; their status says why.
+   */
+  mapPages(batch: PageBatch): number;
+  /** Unmaps every handle of a batch. */
+  unmapHandles(batch: HandleBatch): void;
   /** Maps one page; returns a handle >= 0 or a negative GNTST_* status. The page is handed to `pageChanged`. */
   mapOne(ref: number, readonly: boolean, context: number, pageChanged: PageChanged): number;
   /** Unmaps one handle; returns a GNTST_* status. */

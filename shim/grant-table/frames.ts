@@ -2,9 +2,10 @@
  * Where this thread finds the pages of the table: the grant frames themselves (own pages, or guest RAM where the guest
  * placed them inside it) and the frames that entries name.
  */
-import type { GuestMemory, RamWindow } from '../memory/guest-memory.js';
+import { PAGE_SIZE, type GuestMemory, type RamWindow } from '../memory/guest-memory.js';
 import { Gntst } from '../abi/grant-table.js';
 import { entry2InFrame, STATUS_SHIFT, statusInFrame, statusShift, V2_ENTRIES_SHIFT } from './entry-v2.js';
+import type { QuickGrants } from './quick-grants.js';
 import type { Residency } from './residency.js';
 import { ENTRIES_PER_FRAME, ENTRIES_SHIFT, Head, PLACE_WORDS, PlaceKind, type GrantState } from './state.js';
 
@@ -25,6 +26,7 @@ export class TableFrames {
   readonly words: Int32Array[];
   readonly base: Int32Array;
   #generation = 0;
+  #quick: QuickGrants | null = null;
   /** null where no frame is ever taken away. */
   residency: Residency | null = null;
 
@@ -53,15 +55,25 @@ export class TableFrames {
   }
 
   #reload(generation: number): void {
+    const quick = this.#quick;
+    quick?.setWindows(this.memory.windows);
     for (let frame = 0; frame < this.words.length; frame++) {
       const place = this.place(frame);
       const window = 'own' in place ? this.own : this.memory.window(place.gfn);
       const page = 'own' in place ? place.own : place.gfn - (window?.gfn ?? 0);
       this.words[frame] = window?.i32 ?? NOWHERE;
       this.base[frame] = window === undefined ? 0 : page << WORDS_PER_PAGE_SHIFT;
+      // Status frames, which are numbered after the others, are nothing to native code.
+      if (frame < this.#state.maxFrames) quick?.setFrame(frame, window === undefined ? 0 : window.hva + page * PAGE_SIZE);
     }
     this.version2 = this.#state.words[Head.VERSION] === 2;
     this.#generation = generation;
+  }
+
+  /** From now on `quick` knows where everything is. */
+  serve(quick: QuickGrants): void {
+    this.#quick = quick;
+    this.reload();
   }
 
   place(frame: number): FramePlace {

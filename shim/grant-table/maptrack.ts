@@ -21,6 +21,10 @@ const THREAD_MASK = 0xff << THREAD_SHIFT;
 const NO_THREAD = 0xff << THREAD_SHIFT;
 const GENERATION_SHIFT = 12;
 
+/** Words of a thread's list. */
+const FREE = 0;
+const FREE_COUNT = 1;
+
 export const NO_HANDLE = -1;
 
 export class Maptrack {
@@ -28,9 +32,8 @@ export class Maptrack {
   readonly #words: Int32Array;
   readonly #at: number;
   readonly #thread: number;
-  /** This thread's free entries. */
-  #free = -1;
-  #freeCount = 0;
+  /** This thread's free entries: the first one or -1, and how many. */
+  #list: Int32Array = Int32Array.of(-1, 0);
 
   constructor(state: GrantState, slot: number) {
     this.#state = state;
@@ -39,12 +42,30 @@ export class Maptrack {
     this.#thread = slot << THREAD_SHIFT;
   }
 
+  /** Keeps the list of free entries in two words of somebody who takes and returns entries as well (quick_grants.cc). */
+  keepListIn(words: Int32Array): void {
+    words.set(this.#list);
+    this.#list = words;
+  }
+
+  /** The thread as entries have it. */
+  get threadBits(): number {
+    return this.#thread;
+  }
+
+  /** Sees to it that there are free entries, if the table has any, and not too many. */
+  balance(): void {
+    if (this.#list[FREE]! < 0) this.#refill();
+    else if (this.#list[FREE_COUNT]! > 2 * CHUNK) this.#giveBack(CHUNK);
+  }
+
   /** Takes an entry; -1 when the table has no more. `commit` or `putBack` follows. */
   take(): number {
-    if (this.#free < 0 && !this.#refill()) return NO_HANDLE;
-    const index = this.#free;
-    this.#free = this.#words[this.#at + (index << MAPTRACK_SHIFT)]!;
-    this.#freeCount--;
+    if (this.#list[FREE]! < 0 && !this.#refill()) return NO_HANDLE;
+    const list = this.#list;
+    const index = list[FREE]!;
+    list[FREE] = this.#words[this.#at + (index << MAPTRACK_SHIFT)]!;
+    list[FREE_COUNT]!--;
     return index;
   }
 
@@ -61,9 +82,10 @@ export class Maptrack {
 
   /** Returns an entry that was taken but not committed. */
   putBack(index: number): void {
-    this.#words[this.#at + (index << MAPTRACK_SHIFT)] = this.#free;
-    this.#free = index;
-    this.#freeCount++;
+    const list = this.#list;
+    this.#words[this.#at + (index << MAPTRACK_SHIFT)] = list[FREE]!;
+    list[FREE] = index;
+    list[FREE_COUNT]!++;
   }
 
   /** The meta word of a handle in use, or 0 for one that is not (stale, never issued). */
@@ -94,7 +116,7 @@ export class Maptrack {
     const index = handle & INDEX_MASK;
     this.#retire(index);
     this.putBack(index);
-    if (this.#freeCount > 2 * CHUNK) this.#giveBack(CHUNK);
+    if (this.#list[FREE_COUNT]! > 2 * CHUNK) this.#giveBack(CHUNK);
   }
 
   /** A plain store: the lock of the ref orders it. */
@@ -106,7 +128,7 @@ export class Maptrack {
 
   /** Returns all free entries of this thread to the table. */
   release(): void {
-    this.#giveBack(this.#freeCount);
+    this.#giveBack(this.#list[FREE_COUNT]!);
   }
 
   /** Handles in use that `thread` mapped, or all of them. */
@@ -147,7 +169,7 @@ export class Maptrack {
       head = next;
     }
     words[Head.MAPTRACK_FREE] = head;
-    if (this.#free < 0) {
+    if (this.#list[FREE]! < 0) {
       const limit = words[Head.MAPTRACK_LIMIT]!;
       const end = Math.min(limit + CHUNK, this.#state.maptrackMax);
       for (let index = end - 1; index >= limit; index--) {
@@ -157,13 +179,13 @@ export class Maptrack {
       Atomics.store(words, Head.MAPTRACK_LIMIT, end);
     }
     this.#unlock();
-    return this.#free >= 0;
+    return this.#list[FREE]! >= 0;
   }
 
   #giveBack(count: number): void {
     const words = this.#words;
     this.#lock();
-    for (let i = 0; i < count && this.#free >= 0; i++) {
+    for (let i = 0; i < count && this.#list[FREE]! >= 0; i++) {
       const index = this.take();
       this.#stamp(index, NO_THREAD);
       words[this.#at + (index << MAPTRACK_SHIFT)] = words[Head.MAPTRACK_FREE]!;

@@ -5,6 +5,8 @@ import type { Frames } from '../memory/frames.js';
 
 /** Of frames that are RAM. Never waits and never touches a page. */
 export interface Residency {
+  /** No frame is ever taken away, for now: nobody need pin one. */
+  readonly idle: boolean;
   /** okay: it stays until `unpin`; GNTST_eagain: its page-in has been started; GNTST_bad_page: given back by the guest. */
   pin(gfn: number): number;
   unpin(gfn: number): void;
@@ -15,6 +17,9 @@ export interface Residency {
 /** Spec A2.11: what is paged out is to be tried again, all else that is no memory is a bad page. */
 export function grantResidency(frames: Frames): Residency {
   return {
+    get idle() {
+      return frames.idle;
+    },
     pin: (gfn) => {
       const status = frames.pin(gfn);
       if (status === 0) return Gntst.okay;

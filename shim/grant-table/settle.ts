@@ -7,11 +7,16 @@ import { Gntst } from '../abi/grant-table.js';
 import { MAX_DELAY } from './retry.js';
 import type { GrantTable } from './table.js';
 
+/** A wait worth a word, ms. */
+const LONG = 10_000;
+
 export interface Patience {
   /** The device is going away: no further attempt. */
   cancelled(): boolean;
   /** An op has failed for good. */
   gaveUp(ref: number): void;
+  /** An op waits long, ms so far; told once for it. */
+  slow?(ref: number, ms: number): void;
 }
 
 /**
@@ -20,6 +25,8 @@ export interface Patience {
  * @returns a status other than GNTST_eagain
  */
 export function settle(table: GrantTable, ref: number, patience: Patience, attempt: () => number): number {
+  const began = performance.now();
+  let told = patience.slow === undefined;
   for (let delay = 1; delay < MAX_DELAY; delay++) {
     if (patience.cancelled()) return Gntst.bad_page;
     table.waitForPage(ref, delay);
@@ -27,6 +34,9 @@ export function settle(table: GrantTable, ref: number, patience: Patience, attem
     if (delay === MAX_DELAY - 1) break;
     const status = attempt();
     if (status !== Gntst.eagain) return status;
+    if (told || performance.now() - began < LONG) continue;
+    told = true;
+    patience.slow?.(ref, Math.round(performance.now() - began));
   }
   patience.gaveUp(ref);
   return Gntst.bad_page;

@@ -12,6 +12,8 @@ import { statusFramesFor, V2_ENTRIES_SHIFT } from './entry-v2.js';
 import { TableFrames, type FramePlace } from './frames.js';
 import { TableGuard } from './guard.js';
 import { Maptrack } from './maptrack.js';
+import { LEFT_ALONE, PAGE_OP_SHIFT, PageOp, type HandleBatch, type PageBatch } from './page-batch.js';
+import { QuickGrants } from './quick-grants.js';
 import { readReserved1, readReserved2, writeReserved1, writeReserved2 } from './reserved.js';
 import { ENTRIES_SHIFT, GrantState, Head } from './state.js';
 
@@ -32,6 +34,7 @@ export class GrantTable {
   readonly #maptrack: Maptrack;
   readonly #guard: TableGuard;
   readonly #words: Int32Array;
+  #quick: QuickGrants | null = null;
   /** Batches begun and not ended. */
   #depth = 0;
   /** Where the page of the last successful `map` is. */
@@ -113,6 +116,54 @@ export class GrantTable {
     }
     this.#locate(this.active.frame(ref));
     return this.#maptrack.commit(index, ref, readonly);
+  }
+
+  /** From now on batches of pages go through native code, which needs the true addresses of all memory there is. */
+  quicken(): void {
+    this.#quick = new QuickGrants(this.state, this.#maptrack, this.active.unpinnedState);
+    this.frames.serve(this.#quick);
+  }
+
+  /** Whether native code may do it: it knows version 1, and nothing of pins of frames. */
+  get #plain(): boolean {
+    const { residency, version2 } = this.frames;
+    return !version2 && (residency === null || residency.idle);
+  }
+
+  /** Within a batch: maps every page, each as `map` does; returns how many failed. */
+  mapPages(batch: PageBatch): number {
+    const { words, count } = batch;
+    const native = this.#quick !== null && this.#plain;
+    if (native) {
+      this.#maptrack.balance();
+      if (this.#quick!.map(batch) === 0) return 0;
+    }
+    let failed = 0;
+    for (let at = 0; at < count << PAGE_OP_SHIFT; at += 1 << PAGE_OP_SHIFT) {
+      if (native && words[at + PageOp.STATUS] !== LEFT_ALONE) continue;
+      const handle = this.map(words[at + PageOp.REF]!, words[at + PageOp.READONLY] !== 0);
+      words[at + PageOp.STATUS] = handle < 0 ? handle : 0;
+      if (handle < 0) {
+        failed++;
+        continue;
+      }
+      const address = this.mappedWindow.hva + this.mappedOffset;
+      words[at + PageOp.HANDLE] = handle;
+      words[at + PageOp.HVA_LO] = address | 0;
+      words[at + PageOp.HVA_HI] = (address / 0x1_0000_0000) | 0;
+    }
+    return failed;
+  }
+
+  /** Within a batch: ends mappings; a handle that is none is passed over. */
+  unmapHandles(batch: HandleBatch): void {
+    if (this.#quick !== null && this.#plain) {
+      const left = this.#quick.unmap(batch);
+      this.#maptrack.balance();
+      if (left === 0) return;
+    }
+    const { handle, count } = batch;
+    for (let i = 0; i < count; i++) if (handle[i]! >= 0) this.unmap(handle[i]!);
   }
 
   /** Entries with other pins or of other threads, and all that is refused. */

@@ -9,6 +9,7 @@ import type { RamRange } from '../../kvm/bridge.js';
 import { Errno } from '../abi/errno.js';
 import { punchHole } from '../io/block-device.js';
 import { PAGE_SIZE } from './guest-memory.js';
+import { countFrames, monotonicMs, readStats, type FrameCensus, type PagingStats } from './paging-stats.js';
 
 /** FrameState of kvm/core/frames.h. */
 export const FrameState = Object.freeze({
@@ -45,20 +46,6 @@ export interface FrameHandles {
 /** Words for `frames` frames, all RAM without pins. The caller closes both descriptors. */
 export function createFrames(frames: number): FrameHandles {
   return { fd: native.memfd('xenshim-frames', (Head.WORDS + frames) * 4), frames, bell: native.eventfd() };
-}
-
-export interface PagingStats {
-  readonly resident: number;
-  readonly maxResident: number;
-  readonly released: number;
-  readonly faults: number;
-  readonly requests: number;
-  readonly refused: number;
-  readonly pagedIn: number;
-  readonly zeroed: number;
-  readonly evicted: number;
-  readonly cancelled: number;
-  readonly eagain: number;
 }
 
 export class Frames {
@@ -125,6 +112,11 @@ export class Frames {
     if (this.#words[Head.counting] !== 0) this.#drop(gfn);
   }
 
+  /** Neither pins nor writes are recorded: `pin`, `unpin` and `wrote` do nothing. */
+  get idle(): boolean {
+    return this.#words[Head.counting] === 0 && this.#words[Head.tracking] === 0;
+  }
+
   /** Records that a backend has written a pinned frame. */
   wrote(gfn: number): void {
     if (this.#words[Head.tracking] !== 0 && this.#has(gfn)) Atomics.or(this.#words, Head.WORDS + gfn, DIRTY);
@@ -173,6 +165,7 @@ export class Frames {
       const tail = Atomics.load(words, Head.tail);
       if (((tail - Atomics.load(words, Head.head)) >>> 0) >= Head.RING) return false;
       if (Atomics.compareExchange(words, Head.tail, tail, (tail + 1) | 0) !== tail) continue;
+      Atomics.store(words, Head.asked + (tail & (Head.RING - 1)), monotonicMs() | 0);
       Atomics.store(words, Head.ring + (tail & (Head.RING - 1)), gfn + 1);
       Atomics.add(words, Head.requests, 1);
       native.eventfdSignal(this.#bell);
@@ -314,20 +307,24 @@ export class Frames {
   }
 
   stats(): PagingStats {
-    const word = (index: number): number => Atomics.load(this.#words, index) >>> 0;
-    return {
-      resident: word(Head.resident),
-      maxResident: word(Head.max_resident),
-      released: word(Head.released),
-      faults: word(Head.faults),
-      requests: word(Head.requests),
-      refused: word(Head.refused),
-      pagedIn: word(Head.paged_in),
-      zeroed: word(Head.zeroed),
-      evicted: word(Head.evicted),
-      cancelled: word(Head.cancelled),
-      eagain: word(Head.eagain),
-    };
+    return readStats(this.#words);
+  }
+
+  /** The frame the pager is bringing in, or undefined. */
+  get serving(): number | undefined {
+    const word = Atomics.load(this.#words, Head.serving) >>> 0;
+    return word === 0 ? undefined : word - 1;
+  }
+
+  /** Sets how many frames may be there, at least one; only with a pager. */
+  limit(pages: number): void {
+    Atomics.store(this.#words, Head.max_resident, Math.max(1, pages));
+    native.eventfdSignal(this.#bell);
+  }
+
+  /** Counts the frames of these ranges. For people: it looks at every word. */
+  census(ranges: readonly { readonly gfn: number; readonly pages: number }[]): FrameCensus {
+    return countFrames(this.#words, this.#count, ranges);
   }
 
   /** Errno the pager ended with and the frame it was about, or undefined. */

@@ -22,6 +22,7 @@ function pagedOut(absent: number): { f: Fixture; batch: MapBatch; lookups: Map<n
     batch.add(8 + i, false, 100 + i);
   }
   f.table.frames.residency = {
+    idle: false,
     pin: (gfn) => {
       const count = (lookups.get(gfn) ?? 0) + 1;
       lookups.set(gfn, count);

@@ -69,6 +69,7 @@ test('E12: pages that are paged out are waited for without keeping the thread, a
   let absent = 4;
   for (let i = 0; i < 3; i++) f.grant(8 + i, LOW_GFN + i);
   f.table.frames.residency = {
+    idle: false,
     pin: (gfn) => (gfn === LOW_GFN + 1 && absent-- > 0 ? Gntst.eagain : Gntst.okay),
     unpin: () => {},
     wrote: () => {},
@@ -89,6 +90,7 @@ test('releaseAll ends what is mapped and what waits, and the device can be used 
   const f = fixture();
   for (let i = 0; i < 3; i++) f.grant(8 + i, LOW_GFN + i);
   f.table.frames.residency = {
+    idle: false,
     pin: (gfn) => (gfn === LOW_GFN + 2 ? Gntst.eagain : Gntst.okay),
     unpin: () => {},
     wrote: () => {},

@@ -11,6 +11,7 @@ function pagedOut(absent: number, cancelled = () => false) {
   const gaveUp: number[] = [];
   for (let i = 0; i < 8; i++) f.grant(8 + i, LOW_GFN + i);
   f.table.frames.residency = {
+    idle: false,
     pin: (gfn) => {
       const count = (lookups.get(gfn) ?? 0) + 1;
       lookups.set(gfn, count);

@@ -141,6 +141,7 @@ test('E23 E25 E110: a pinned frame counts as such until its last unmap, whatever
   const first = f.grants.mapOne(8, false, 0, (_context, window, offset) => seen.push(window.hva + offset));
   // The guest balloons the page out: it can be granted no more, but who has it keeps it.
   f.table.frames.residency = {
+    idle: false,
     pin: (gfn) => (gfn === LOW_GFN + 5 ? Gntst.bad_page : Gntst.okay),
     unpin: () => {},
     wrote: () => {},

@@ -1,0 +1,65 @@
+// One vectored read or write at a time, done at once by the calling thread: for loops that spin on a descriptor, where
+// an io_uring with a single entry costs more than the system call it replaces.
+#include <sys/uio.h>
+
+#include <cstdint>
+
+#include "addon/module.h"
+
+namespace {
+
+// What TypeScript fills in (shim/io/vector-io.ts), and bytes or a negative errno.
+struct Call {
+  uint64_t iovecs;
+  int32_t count;
+  int32_t result;
+};
+static_assert(sizeof(Call) == 16);
+
+class VectorIo : public Napi::ObjectWrap<VectorIo> {
+ public:
+  static void Init(Napi::Env env, Napi::Object exports) { exports.Set("VectorIo", DefineClass(env, "VectorIo", {})); }
+
+  // new VectorIo(fd): `call` is the buffer, `read` and `write` are functions without arguments or results. The descriptor
+  // stays the caller's, and open while they are called.
+  explicit VectorIo(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<VectorIo>(info), fd_(info[0].As<Napi::Number>().Int32Value()) {
+    Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), sizeof(Call));
+    call_ = static_cast<Call*>(buffer.Data());
+    buffer_ = Napi::Persistent(buffer);
+    Napi::Object self = info.This().As<Napi::Object>();
+    self.Set("call", buffer);
+    self.Set("read", Function<preadv2>(info.Env(), "read"));
+    self.Set("write", Function<pwritev2>(info.Env(), "write"));
+  }
+
+ private:
+  template <ssize_t (*kTransfer)(int, const iovec*, int, off_t, int)>
+  Napi::Value Function(Napi::Env env, const char* name) {
+    napi_value function = nullptr;
+    if (napi_create_function(env, name, NAPI_AUTO_LENGTH, Run<kTransfer>, this, &function) != napi_ok) {
+      throw Napi::Error::New(env, "VectorIo: no function");
+    }
+    return Napi::Value(env, function);
+  }
+
+  template <ssize_t (*kTransfer)(int, const iovec*, int, off_t, int)>
+  static napi_value Run(napi_env env, napi_callback_info info) {
+    void* data = nullptr;
+    napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+    const auto* self = static_cast<VectorIo*>(data);
+    Call* call = self->call_;
+    // Never waits, whatever the descriptor's own flags are.
+    const ssize_t done = kTransfer(self->fd_, reinterpret_cast<const iovec*>(call->iovecs), call->count, -1, RWF_NOWAIT);
+    call->result = static_cast<int32_t>(done < 0 ? -errno : done);
+    return nullptr;
+  }
+
+  const int fd_;
+  Call* call_ = nullptr;
+  Napi::Reference<Napi::ArrayBuffer> buffer_;
+};
+
+}  // namespace
+
+void InitVectorIo(Napi::Env env, Napi::Object exports) { VectorIo::Init(env, exports); }

@@ -1,0 +1,45 @@
+/** One vectored read or write at a time by plain system calls that never wait (kvm/addon/vector_io.cc). */
+import { native, type NativeVectorIo } from '../../kvm/native.js';
+
+/** Words of a call: address of the iovecs, low and high; how many; bytes or a negative errno. */
+const ADDRESS = 0;
+const COUNT = 2;
+const RESULT = 3;
+const HIGH = 2 ** 32;
+
+export class VectorIo {
+  readonly #native: NativeVectorIo;
+  readonly #call: Int32Array;
+  readonly #read: () => void;
+  readonly #write: () => void;
+
+  /** @param fd stays the caller's, and open for as long as this is used */
+  constructor(fd: number) {
+    this.#native = new native.VectorIo(fd);
+    this.#call = new Int32Array(this.#native.call);
+    this.#read = this.#native.read;
+    this.#write = this.#native.write;
+  }
+
+  /** Reads into `count` iovecs at `address`; bytes, or a negative errno: EAGAIN when it would have to wait. */
+  read(address: number, count: number): number {
+    this.#put(address, count);
+    this.#read();
+    return this.#call[RESULT]!;
+  }
+
+  /** Writes `count` iovecs at `address`; likewise. */
+  write(address: number, count: number): number {
+    this.#put(address, count);
+    this.#write();
+    return this.#call[RESULT]!;
+  }
+
+  #put(address: number, count: number): void {
+    const call = this.#call;
+    // Storing a double keeps its value modulo 2^32: the low word.
+    call[ADDRESS] = address;
+    call[ADDRESS + 1] = address / HIGH;
+    call[COUNT] = count;
+  }
+}
