@@ -4,6 +4,7 @@
  */
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 
+import './inlining.js';
 import { closeFd, createEventfd, drainEventfd, signalEventfd } from '../shim/io/eventfd.js';
 import type { Patience } from '../shim/grant-table/settle.js';
 import { XenError } from '../shim/observe/errors.js';
@@ -171,6 +172,7 @@ export interface Service {
  */
 class WorkerPatience implements Patience {
   #wantedSince = 0;
+  #asked = 0;
 
   constructor(
     private readonly control: Control,
@@ -182,12 +184,19 @@ class WorkerPatience implements Patience {
       this.#wantedSince = 0;
       return false;
     }
-    if (this.#wantedSince === 0) this.#wantedSince = performance.now();
-    return performance.now() - this.#wantedSince > PAGE_GRACE;
+    const now = performance.now();
+    // What was wanted in an earlier wait may be another thing than what is wanted now.
+    if (this.#wantedSince === 0 || now - this.#asked > PAGE_GRACE) this.#wantedSince = now;
+    this.#asked = now;
+    return now - this.#wantedSince > PAGE_GRACE;
   }
 
   gaveUp(ref: number): void {
     this.warn(`gnttab_retry_eagain: ref ${ref} eagain grant`);
+  }
+
+  slow(ref: number, ms: number): void {
+    this.warn(`a grant waits for its page: ref ${ref}, ${ms} ms so far`);
   }
 }
 

@@ -78,6 +78,7 @@ export class Connection {
   /** Unmaps rings and persistent grants, frees bounce pages and records, in this order. The queues must be drained. Idempotent. */
   release(): void {
     this.parts.io.attach([]);
+    for (const { queue } of this.queues) queue.release();
     for (const handle of this.#handles.splice(0)) this.parts.grants.unmapOne(handle);
     for (const persistent of this.#persistent.splice(0)) persistent.close();
     for (const bounce of this.#bounces.splice(0)) bounce.close();

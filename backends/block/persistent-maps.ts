@@ -112,8 +112,6 @@ export class PersistentMaps {
   /** Keeps what the batch mapped. Each op is the next one's predecessor, whatever becomes of it (spec A4.4). */
   private keep(tag: number, maps: MapBatch): boolean {
     const { records, table } = this;
-    const first = tag * MAX_INDIRECT_SEGMENTS;
-    let held = 0;
     let complete = true;
     for (let op = 0; op < maps.count; op++) {
       const handle = maps.handle[op]!;
@@ -128,11 +126,10 @@ export class PersistentMaps {
         continue;
       }
       // For this request only.
-      records.handle[first + held++] = handle;
+      records.hold(tag, handle);
       if (record === DUPLICATE) this.alertDuplicate();
       else if (record === TABLE_FULL) this.alertOverflow();
     }
-    records.held[tag] = held;
     return complete;
   }
 

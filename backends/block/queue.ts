@@ -6,20 +6,23 @@ import { performance } from 'node:perf_hooks';
 
 import { BlkifOp, BlkifStatus, DISCARD_SECURE, MAX_SEGMENTS, SECTOR_SHIFT, SECTOR_SIZE } from '../../shim/abi/io/blkif.js';
 import type { BlkifAbi } from '../../shim/abi/io/blkif.js';
-import { MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
 import { Taken } from './bounce.js';
 import type { Bounce } from './bounce.js';
 import type { Latency } from './latency.js';
+import { Mapped, RequestPages } from './pages.js';
 import type { PersistentMaps } from './persistent-maps.js';
 import { Phase } from './phases.js';
+import { Field, RECORD_SHIFT } from './records.js';
 import type { Records } from './records.js';
+import { RequestMaps } from './request-maps.js';
 import { MAX_INDIRECT_SEGMENTS, RequestCopy, sectorNumber } from './request.js';
 import { Counter } from './statistics.js';
 import type { CompletionSink, TargetIo } from './target/target-io.js';
 import type { Target } from './target/target.js';
+import { Unpins } from './unpins.js';
 
 /** The request was started: its completion will answer it. */
 const STARTED = 1;
@@ -31,7 +34,6 @@ const NO_BARRIER = -1;
 const ERROR_PAUSE = 1;
 /** Linux EOPNOTSUPP as a completion has it. */
 const NOT_SUPPORTED = -95;
-const UNMAP_CAPACITY = 1024;
 /**
  * Requests taken at a time: while the disk works on them, or a frontend that slept is being woken for their responses,
  * the next ones are prepared.
@@ -68,8 +70,6 @@ export class BlockQueue implements CompletionSink {
   pausedUntil = 0;
   /** Tag of the barrier that waits for the others, or is under way. */
   private barrier = NO_BARRIER;
-  /** Tag whose pages are being handed over. */
-  private mapping = 0;
   private readonly index: number;
   /** Words of a response, the fourth being all padding. */
   private readonly responseWords: number;
@@ -84,8 +84,10 @@ export class BlockQueue implements CompletionSink {
   private readonly bounce: Bounce | undefined;
   private readonly callFd: number;
   private readonly request: RequestCopy;
-  private readonly maps = new MapBatch(MAX_INDIRECT_SEGMENTS);
-  private readonly unmaps = new MapBatch(UNMAP_CAPACITY);
+  private readonly maps: RequestMaps;
+  private readonly unpins: Unpins;
+  /** Of requests taken and not yet submitted. */
+  private readonly pages = new RequestPages(CHUNK);
   private readonly sectorMask: number;
 
   constructor(parts: QueueParts) {
@@ -102,7 +104,9 @@ export class BlockQueue implements CompletionSink {
     this.persistent = parts.persistent;
     this.bounce = parts.bounce;
     this.callFd = parts.callFd;
+    this.unpins = new Unpins(parts.grants, parts.records);
     this.request = new RequestCopy(parts.abi);
+    this.maps = new RequestMaps(parts, this.request, this.unpins);
     this.sectorMask = parts.target.sectorSize / SECTOR_SIZE - 1;
   }
 
@@ -118,6 +122,12 @@ export class BlockQueue implements CompletionSink {
   /** When `publish` has something to do though nothing happens (ms); Infinity if never. */
   get upkeepAt(): number {
     return this.persistent === undefined ? Infinity : this.persistent.due;
+  }
+
+  /** Gives its memory back; nothing is called afterwards. */
+  release(): void {
+    this.pages.release();
+    this.unpins.release();
   }
 
   /** Counts for requests taken from now on. */
@@ -137,13 +147,14 @@ export class BlockQueue implements CompletionSink {
     if (waiting + this.ring.unanswered === this.ring.slots) this.counters[Counter.ring_full]! += 1;
     this.grants.begin();
     const taken = this.takeUpTo(waiting < CHUNK ? waiting : CHUNK);
+    if (this.pages.requests > 0) this.mapPages();
     this.grants.end();
     return taken;
   }
 
   private takeUpTo(waiting: number): number {
     let taken = 0;
-    while (taken < waiting && this.io.room > 0) {
+    while (taken < waiting && this.io.room > this.pages.requests) {
       if (this.records.free === 0) {
         this.counters[Counter.oo_req]! += 1;
         break;
@@ -171,15 +182,17 @@ export class BlockQueue implements CompletionSink {
 
   /** A completion of the entry that carried `tag`. */
   complete(tag: number, result: number): void {
-    const records = this.records;
-    const phases = records.phases[tag]!;
+    const { records } = this;
+    const { words } = records;
+    const at = tag << RECORD_SHIFT;
+    const phases = words[at + Field.PHASES]!;
     const phase = phases & -phases;
     if (result < 0) {
       const unsupported = phase >= Phase.DISCARD && result === NOT_SUPPORTED;
       this.finish(tag, unsupported ? BlkifStatus.EOPNOTSUPP : BlkifStatus.ERROR);
       return;
     }
-    if (phase === Phase.DATA && result !== records.left[tag]) {
+    if (phase === Phase.DATA && result !== words[at + Field.LEFT]) {
       // Nothing at all is the end of a file that has shrunk; less than asked is asked again.
       if (result === 0) {
         this.finish(tag, BlkifStatus.ERROR);
@@ -190,14 +203,14 @@ export class BlockQueue implements CompletionSink {
       return;
     }
     const rest = phases & ~phase;
-    records.phases[tag] = rest;
+    words[at + Field.PHASES] = rest;
     if (rest === 0) this.finish(tag, BlkifStatus.OKAY);
     else this.submit(tag);
   }
 
   /** Unpins what finished, then publishes the responses, then tells the frontend if it asked: in this order (XSA-396). */
   publish(): void {
-    if (this.unmaps.count > 0) this.flushUnmaps();
+    this.unpins.flush();
     if (this.persistent !== undefined && this.clock[0]! >= this.persistent.due) this.persistent.upkeep();
     if (this.bounce !== undefined) this.bounce.trim();
     if (this.ring.publish()) signalEventfd(this.callFd);
@@ -252,20 +265,24 @@ export class BlockQueue implements CompletionSink {
     if (sectors < 0 || (write && target.readonly)) return BlkifStatus.ERROR;
     if (!this.onDisk(sectors) || ((request.sectorLo | sectors) & this.sectorMask) !== 0) return BlkifStatus.ERROR;
     const tag = records.take();
-    if (this.bounce !== undefined && this.needsBounce(this.bounce)) {
-      const outcome = this.mapBounced(this.bounce, tag, write, sectors);
+    const bounce = this.bounce?.needed(request) === true ? this.bounce : undefined;
+    if (bounce === undefined && this.persistent === undefined && phases === Phase.DATA) {
+      this.enterData(tag, phases, write);
+      this.pages.add(tag, request, write);
+      return STARTED;
+    }
+    if (bounce !== undefined) {
+      const outcome = this.mapBounced(bounce, tag, write, sectors);
       if (outcome !== STARTED) {
         records.give(tag);
         return outcome;
       }
-    } else if (!this.map(tag, write, this.addPage)) {
+    } else if (!this.maps.map(tag, write)) {
       records.give(tag);
       return BlkifStatus.ERROR;
     }
-    this.enter(tag, phases);
-    records.write[tag] = write ? 1 : 0;
-    this.counters[write ? Counter.wr_req : Counter.rd_req]! += 1;
-    this.counters[write ? Counter.wr_sect : Counter.rd_sect]! += sectors;
+    this.enterData(tag, phases, write);
+    this.countData(write, sectors);
     if ((phases & Phase.FLUSH_BEFORE) !== 0) this.counters[Counter.f_req]! += 1;
     // A barrier is submitted when its turn has come.
     if ((phases & Phase.FLUSH_AFTER) === 0) this.submit(tag);
@@ -273,65 +290,55 @@ export class BlockQueue implements CompletionSink {
     return STARTED;
   }
 
+  private countData(write: boolean, sectors: number): void {
+    this.counters[write ? Counter.wr_req : Counter.rd_req]! += 1;
+    this.counters[write ? Counter.wr_sect : Counter.rd_sect]! += sectors;
+  }
+
+  /** Maps the pages of the requests just taken, and submits them in their order. */
+  private mapPages(): void {
+    const { pages, records } = this;
+    this.grants.mapPages(pages.batch);
+    for (let i = 0; i < pages.requests; i++) {
+      const tag = pages.tag(i);
+      const outcome = pages.collect(i, records);
+      if (outcome === Mapped.ALL || (outcome === Mapped.AGAIN && this.maps.again(pages, i))) {
+        const at = tag << RECORD_SHIFT;
+        this.countData(records.words[at + Field.WRITE] !== 0, records.words[at + Field.LEFT]! >>> SECTOR_SHIFT);
+        this.submit(tag);
+      } else {
+        this.refuse(tag);
+      }
+    }
+    pages.clear();
+  }
+
+  /** A request that was taken, and cannot be done for lack of a page. */
+  private refuse(tag: number): void {
+    const { words } = this.records;
+    const at = tag << RECORD_SHIFT;
+    this.maps.unmap(tag);
+    this.respond(words[at + Field.ID_LO]!, words[at + Field.ID_HI]!, words[at + Field.OP]!, BlkifStatus.ERROR);
+    this.records.give(tag);
+    this.pausedUntil = performance.now() + ERROR_PAUSE;
+    this.ended(tag);
+  }
+
   /** Whether `sectors` from the request's position on lie on the disk. The sum is a double: it cannot wrap. */
   private onDisk(sectors: number): boolean {
     return sectorNumber(this.request.sectorLo, this.request.sectorHi) + sectors <= this.target.sectors;
   }
 
-  /** Whether the data of the request just taken has to go through pages of our own. */
-  private needsBounce(bounce: Bounce): boolean {
-    return bounce.needed(this.request);
-  }
-
   private mapBounced(bounce: Bounce, tag: number, write: boolean, sectors: number): number {
     const taken = bounce.take(tag, this.request, sectors);
     if (taken !== Taken.PAGES) return taken === Taken.WAIT ? POSTPONED : BlkifStatus.ERROR;
-    if (!this.map(tag, write, bounce.addPage)) {
+    if (!this.maps.map(tag, write, bounce.addPage)) {
       bounce.end(tag, false);
       return BlkifStatus.ERROR;
     }
     bounce.begin(tag, write, sectors);
     return STARTED;
   }
-
-  /** Pins the pages of all segments; false, with none left pinned, if one cannot be. */
-  private map(tag: number, write: boolean, page: PageChanged): boolean {
-    const { request, maps, records } = this;
-    this.mapping = tag;
-    if (this.persistent !== undefined) {
-      if (this.persistent.map(tag, request, maps, page)) return true;
-      this.unmap(tag);
-      return false;
-    }
-    const first = tag * MAX_INDIRECT_SEGMENTS;
-    if (request.segments === 1) {
-      const handle = this.grants.mapOne(request.segment[0]!, write, 0, page);
-      records.handle[first] = handle;
-      records.held[tag] = handle >= 0 ? 1 : 0;
-      return handle >= 0;
-    }
-    maps.count = 0;
-    for (let i = 0; i < request.segments; i++) maps.add(request.segment[2 * i]!, write, i);
-    const failed = this.grants.map(maps, page);
-    // A failed op may not stop the others from being given back (XSA-362).
-    const { status, handle, count } = maps;
-    let held = 0;
-    for (let i = 0; i < count; i++) {
-      if (status[i] === 0) records.handle[first + held++] = handle[i]!;
-    }
-    records.held[tag] = held;
-    if (failed === 0 && held === request.segments) return true;
-    this.unmap(tag);
-    return false;
-  }
-
-  private readonly addPage: PageChanged = (segment, window, offset) => {
-    const range = this.request.segment[2 * segment + 1]!;
-    const first = range & 0xff;
-    const last = (range >>> 8) & 0xff;
-    const address = window.hva + offset + first * SECTOR_SIZE;
-    this.records.addBuffer(this.mapping, address, (last - first + 1) * SECTOR_SIZE);
-  };
 
   private startFlush(): number {
     const tag = this.records.take();
@@ -350,23 +357,31 @@ export class BlockQueue implements CompletionSink {
     // A discard has a flag where others have their number of segments. One that cannot be secure is done as a plain one.
     const secure = (request.segments & DISCARD_SECURE) !== 0 && target.discardSecure === true;
     this.enter(tag, secure ? Phase.SECURE_DISCARD : Phase.DISCARD);
-    records.lengthLo[tag] = request.nrLo << SECTOR_SHIFT;
-    records.lengthHi[tag] = (request.nrHi << SECTOR_SHIFT) | (request.nrLo >>> (32 - SECTOR_SHIFT));
+    const at = tag << RECORD_SHIFT;
+    records.words[at + Field.LENGTH_LO] = request.nrLo << SECTOR_SHIFT;
+    records.words[at + Field.LENGTH_HI] = (request.nrHi << SECTOR_SHIFT) | (request.nrLo >>> (32 - SECTOR_SHIFT));
     this.counters[Counter.ds_req]! += 1;
     return this.submitted(tag);
   }
 
   /** Fills in what every record has. */
   private enter(tag: number, phases: number): void {
-    const { request, records } = this;
-    records.idLo[tag] = request.idLo;
-    records.idHi[tag] = request.idHi;
-    records.responseOp[tag] = request.op;
-    records.phases[tag] = phases;
-    records.offsetLo[tag] = request.sectorLo << SECTOR_SHIFT;
-    records.offsetHi[tag] = (request.sectorHi << SECTOR_SHIFT) | (request.sectorLo >>> (32 - SECTOR_SHIFT));
+    const { request } = this;
+    const { words } = this.records;
+    const at = tag << RECORD_SHIFT;
+    words[at + Field.ID_LO] = request.idLo;
+    words[at + Field.ID_HI] = request.idHi;
+    words[at + Field.OP] = request.op;
+    words[at + Field.PHASES] = phases;
+    words[at + Field.OFFSET_LO] = request.sectorLo << SECTOR_SHIFT;
+    words[at + Field.OFFSET_HI] = (request.sectorHi << SECTOR_SHIFT) | (request.sectorLo >>> (32 - SECTOR_SHIFT));
     this.latency.started(tag);
     this.inflight++;
+  }
+
+  private enterData(tag: number, phases: number, write: boolean): void {
+    this.enter(tag, phases);
+    this.records.words[(tag << RECORD_SHIFT) + Field.WRITE] = write ? 1 : 0;
   }
 
   private submitted(tag: number): number {
@@ -394,30 +409,21 @@ export class BlockQueue implements CompletionSink {
 
   /** Answers a record and takes it back. Its pins go before the response is published, in `publish`. */
   private finish(tag: number, status: number): void {
-    const records = this.records;
-    if (this.bounce !== undefined) this.bounce.end(tag, status === BlkifStatus.OKAY && records.write[tag] === 0);
-    this.unmap(tag);
-    this.latency.ended(tag, records.responseOp[tag]!);
-    this.respond(records.idLo[tag]!, records.idHi[tag]!, records.responseOp[tag]!, status);
+    const { records } = this;
+    const { words } = records;
+    const at = tag << RECORD_SHIFT;
+    if (this.bounce !== undefined) this.bounce.end(tag, status === BlkifStatus.OKAY && words[at + Field.WRITE] === 0);
+    this.maps.unmap(tag);
+    this.latency.ended(tag, words[at + Field.OP]!);
+    this.respond(words[at + Field.ID_LO]!, words[at + Field.ID_HI]!, words[at + Field.OP]!, status);
     records.give(tag);
+    this.ended(tag);
+  }
+
+  private ended(tag: number): void {
     this.inflight--;
     if (this.barrier === tag) this.barrier = NO_BARRIER;
     else if (this.barrier !== NO_BARRIER) this.releaseBarrier();
-  }
-
-  private unmap(tag: number): void {
-    const { records, unmaps } = this;
-    const held = records.held[tag]!;
-    if (unmaps.count + held > UNMAP_CAPACITY) this.flushUnmaps();
-    const first = tag * MAX_INDIRECT_SEGMENTS;
-    for (let i = 0; i < held; i++) unmaps.handle[unmaps.count++] = records.handle[first + i]!;
-    records.held[tag] = 0;
-    if (this.persistent !== undefined) this.persistent.put(tag);
-  }
-
-  private flushUnmaps(): void {
-    this.grants.unmap(this.unmaps);
-    this.unmaps.count = 0;
   }
 
   /** Writes a response word by word over a slot already consumed: no byte of ours leaks in its padding (XSA-216). */

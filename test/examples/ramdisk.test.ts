@@ -183,6 +183,7 @@ test('a page that is paged out is waited for; a reset in the middle of the wait,
   let asked = 0;
   let away = page.gfn;
   frames.residency = {
+    idle: false,
     pin: (gfn) => {
       if (gfn !== away) return Gntst.okay;
       asked++;

@@ -4,6 +4,7 @@ import { createGrantState } from '../../shim/grant-table/state.js';
 import type { GrantStats } from '../../shim/grant-table/table.js';
 import { attachGuest } from '../../shim/memory/attach.js';
 import type { AttachedGuest, GuestHandles } from '../../shim/memory/attach.js';
+import type { FrameHandles } from '../../shim/memory/frames.js';
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
 
 export const GTF_PERMIT = 1;
@@ -35,6 +36,8 @@ export class FakeGuest {
   constructor(
     pages = 4096,
     readonly domid = 1,
+    /** Words for the frames, where some are to be taken away. The caller's to close. */
+    frames?: FrameHandles,
   ) {
     const ram = native.memfd('guest-ram', 2 * pages * PAGE_SIZE);
     const own = native.memfd('own-pages', GRANT_FRAMES * PAGE_SIZE);
@@ -47,6 +50,7 @@ export class FakeGuest {
       own: { fd: own, pages: GRANT_FRAMES },
       grants: createGrantState({ maxFrames: GRANT_FRAMES, ownPages: GRANT_FRAMES, firstOwnPage: 0 }),
       domid,
+      ...(frames === undefined ? {} : { frames }),
     };
     this.attached = attachGuest(this.handles);
     this.attached.grantTable.growTo(GRANT_FRAMES);

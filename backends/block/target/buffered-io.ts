@@ -5,6 +5,7 @@
  */
 import type { IoUring } from '../../../shim/io/uring.js';
 import { Phase } from '../phases.js';
+import { Field, RECORD_SHIFT } from '../records.js';
 import type { Records } from '../records.js';
 import { FileIo } from './file-io.js';
 import { InlineIo } from './inline-io.js';
@@ -30,9 +31,10 @@ export class BufferedIo implements TargetIo {
   }
 
   submit(queue: number, records: Records, tag: number): void {
-    const phases = records.phases[tag]!;
+    const at = tag << RECORD_SHIFT;
+    const phases = records.words[at + Field.PHASES]!;
     const data = (phases & -phases) === Phase.DATA;
-    if (data && records.write[tag] === 1) this.writes.submit(queue, records, tag);
+    if (data && records.words[at + Field.WRITE] === 1) this.writes.submit(queue, records, tag);
     else this.ring.submit(queue, records, tag);
   }
 

@@ -9,6 +9,7 @@ import type { DiscardLimits } from '../../../shim/io/discard.js';
 import { Doorbell } from '../../../shim/io/doorbell.js';
 import type { IoUring } from '../../../shim/io/uring.js';
 import { Phase } from '../phases.js';
+import { Field, RECORD_SHIFT } from '../records.js';
 import type { Records } from '../records.js';
 import { FileIo } from './file-io.js';
 import { TARGET_USER } from './target-io.js';
@@ -42,14 +43,16 @@ export class DeviceIo implements TargetIo {
   }
 
   submit(queue: number, records: Records, tag: number): void {
-    const phases = records.phases[tag]!;
+    const { words } = records;
+    const at = tag << RECORD_SHIFT;
+    const phases = words[at + Field.PHASES]!;
     const phase = phases & -phases;
     if (phase < Phase.DISCARD) {
       this.ring.submit(queue, records, tag);
       return;
     }
-    const offset = bytes(records.offsetLo[tag]!, records.offsetHi[tag]!);
-    const length = bytes(records.lengthLo[tag]!, records.lengthHi[tag]!);
+    const offset = bytes(words[at + Field.OFFSET_LO]!, words[at + Field.OFFSET_HI]!);
+    const length = bytes(words[at + Field.LENGTH_LO]!, words[at + Field.LENGTH_HI]!);
     this.discarder.push((queue << QUEUE_SHIFT) | tag, offset, length, phase === Phase.SECURE_DISCARD);
   }
 

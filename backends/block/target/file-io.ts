@@ -3,6 +3,7 @@ import { PUNCH_HOLE } from '../../../shim/io/block-device.js';
 import { FIXED_FILE, FSYNC_DATASYNC, UringOp } from '../../../shim/io/uring.js';
 import type { IoUring } from '../../../shim/io/uring.js';
 import { Phase } from '../phases.js';
+import { Field, RECORD_SHIFT } from '../records.js';
 import type { Records } from '../records.js';
 import type { TargetIo } from './target-io.js';
 
@@ -23,17 +24,19 @@ export class FileIo implements TargetIo {
 
   submit(queue: number, records: Records, tag: number): void {
     const { uring } = this;
-    const phases = records.phases[tag]!;
+    const { words } = records;
+    const at = tag << RECORD_SHIFT;
+    const phases = words[at + Field.PHASES]!;
     const phase = phases & -phases;
-    const offsetLo = records.offsetLo[tag]!;
-    const offsetHi = records.offsetHi[tag]!;
+    const offsetLo = words[at + Field.OFFSET_LO]!;
+    const offsetHi = words[at + Field.OFFSET_HI]!;
     if (phase === Phase.DATA) {
-      const write = records.write[tag] === 1;
-      const buffers = records.endIovec[tag]! - records.firstIovec[tag]!;
+      const write = words[at + Field.WRITE] === 1;
+      const buffers = words[at + Field.END]! - words[at + Field.FIRST]!;
       if (buffers === 1) {
         uring.push(
           write ? UringOp.WRITE : UringOp.READ, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
-          records.bufferLo(tag), records.bufferHi(tag), records.left[tag]!, 0, tag, queue,
+          words[at + Field.BUFFER_LO]!, words[at + Field.BUFFER_HI]!, words[at + Field.LEFT]!, 0, tag, queue,
         );
       } else {
         uring.push(
@@ -45,7 +48,7 @@ export class FileIo implements TargetIo {
       // fallocate(2) through io_uring: length in the address field, mode in the length field.
       uring.push(
         UringOp.FALLOCATE, FIXED_FILE, DISK_FILE, offsetLo, offsetHi,
-        records.lengthLo[tag]!, records.lengthHi[tag]!, PUNCH_HOLE, 0, tag, queue,
+        words[at + Field.LENGTH_LO]!, words[at + Field.LENGTH_HI]!, PUNCH_HOLE, 0, tag, queue,
       );
     } else {
       uring.push(UringOp.FSYNC, FIXED_FILE, DISK_FILE, 0, 0, 0, 0, 0, FSYNC_DATASYNC, tag, queue);

@@ -4,6 +4,7 @@
  */
 import { InlineFile, InlineOp } from '../../../shim/io/inline-file.js';
 import { Phase } from '../phases.js';
+import { Field, RECORD_SHIFT } from '../records.js';
 import type { Records } from '../records.js';
 import type { CompletionSink, TargetIo } from './target-io.js';
 
@@ -37,21 +38,26 @@ export class InlineIo implements TargetIo {
     const at = this.base + this.count++;
     this.tags[at] = tag;
     this.queues[at] = queue;
-    const phases = records.phases[tag]!;
+    const { words } = records;
+    const record = tag << RECORD_SHIFT;
+    const phases = words[record + Field.PHASES]!;
     const phase = phases & -phases;
-    const offsetLo = records.offsetLo[tag]!;
-    const offsetHi = records.offsetHi[tag]!;
+    const offsetLo = words[record + Field.OFFSET_LO]!;
+    const offsetHi = words[record + Field.OFFSET_HI]!;
     if (phase === Phase.DATA) {
-      const op = records.write[tag] === 1 ? InlineOp.WRITE : InlineOp.READ;
-      const buffers = records.endIovec[tag]! - records.firstIovec[tag]!;
+      const op = words[record + Field.WRITE] === 1 ? InlineOp.WRITE : InlineOp.READ;
+      const buffers = words[record + Field.END]! - words[record + Field.FIRST]!;
       if (buffers === 1) {
-        this.file.set(at, op, 0, offsetLo, offsetHi, records.bufferLo(tag), records.bufferHi(tag), records.left[tag]!);
+        this.file.set(
+          at, op, 0, offsetLo, offsetHi, words[record + Field.BUFFER_LO]!, words[record + Field.BUFFER_HI]!, words[record + Field.LEFT]!,
+        );
       } else {
         this.file.set(at, op, buffers, offsetLo, offsetHi, records.iovecLo(tag), records.iovecsHi, 0);
       }
     } else if (phase === Phase.DISCARD) {
-      const { lengthLo, lengthHi } = records;
-      this.file.set(at, InlineOp.PUNCH, 0, offsetLo, offsetHi, lengthLo[tag]!, lengthHi[tag]!, 0);
+      this.file.set(
+        at, InlineOp.PUNCH, 0, offsetLo, offsetHi, words[record + Field.LENGTH_LO]!, words[record + Field.LENGTH_HI]!, 0,
+      );
     } else {
       this.file.set(at, InlineOp.SYNC, 0, 0, 0, 0, 0, 0);
     }

@@ -21,6 +21,8 @@ export async function exercise(
   model: Buffer,
   rounds: number,
   queues: number,
+  /** Runs with the pages there, whatever becomes of them afterwards. */
+  touch: (pages: readonly GuestPage[], act: () => void) => void = (_pages, act) => act(),
 ): Promise<string[]> {
   const random = randomly(12345);
   const wrong: string[] = [];
@@ -36,19 +38,23 @@ export async function exercise(
       const used = pages.slice(0, count);
       const write = random(2) === 0;
       if (write) {
-        for (const page of used) {
-          const value = random(2 ** 31);
-          for (let word = 0; word < 1024; word++) page.i32[word] = value + word;
-        }
-        for (const [i, page] of used.entries()) model.set(page.u8, sector * 512 + i * 4096);
+        touch(used, () => {
+          for (const page of used) {
+            const value = random(2 ** 31);
+            for (let word = 0; word < 1024; word++) page.i32[word] = value + word;
+          }
+          for (const [i, page] of used.entries()) model.set(page.u8, sector * 512 + i * 4096);
+        });
       }
       const status = await front.transfer(write, sector, used, index % queues);
       if (status !== 0) wrong.push(`status ${status}`);
       if (write) continue;
-      for (const [i, page] of used.entries()) {
-        const at = sector * 512 + i * 4096;
-        if (!model.subarray(at, at + 4096).equals(page.u8)) wrong.push(`page ${i} at sector ${sector}`);
-      }
+      touch(used, () => {
+        for (const [i, page] of used.entries()) {
+          const at = sector * 512 + i * 4096;
+          if (!model.subarray(at, at + 4096).equals(page.u8)) wrong.push(`page ${i} at sector ${sector}`);
+        }
+      });
     }
   };
   await Promise.all(pool.map((pages, index) => lane(index, pages)));

@@ -17,14 +17,9 @@ const beforeMap =
   (before: () => void) =>
   (grants: ForeignGrants): ForeignGrants =>
     passOn(grants, {
-      map: (batch, changed) => {
+      mapPages: (batch) => {
         before();
-        return grants.map(batch, changed);
-      },
-      // A single segment is mapped alone, and so is an indirect page: that one with the number of its segments.
-      mapOne: (ref, readonly, context, changed) => {
-        if (context === 0) before();
-        return grants.mapOne(ref, readonly, context, changed);
+        return grants.mapPages(batch);
       },
     });
 
@@ -175,9 +170,9 @@ test('E69: pages are no longer in use by the time the response index is visible'
   const seen: number[] = [];
   const rig: QueueRig = new QueueRig({
     wrapGrants: (grants) => passOn(grants, {
-      unmap: (batch) => {
+      unmapHandles: (batch) => {
         seen.push(rig.ring.rspProd);
-        return grants.unmap(batch);
+        grants.unmapHandles(batch);
       },
     }),
   });
@@ -235,9 +230,9 @@ test('E105: a write from a readonly grant is OKAY, its page only read from', (t)
   let flags = 0;
   const rig: QueueRig = new QueueRig({
     wrapGrants: (grants) => passOn(grants, {
-      unmap: (batch) => {
+      unmapHandles: (batch) => {
         flags = rig.guest.flags(page.ref);
-        return grants.unmap(batch);
+        grants.unmapHandles(batch);
       },
     }),
   });
@@ -370,4 +365,19 @@ test('whatever is in the slots, every request gets one answer, no pin is left an
     ),
     { numRuns: 60 },
   );
+});
+
+test('a barrier behind a request whose page cannot be had goes ahead, and a request behind both is served', (t) => {
+  const rig = new QueueRig();
+  const page = rig.page(false, 0x5a);
+  const bad = rig.page();
+  rig.guest.setEntry(bad.ref, bad.gfn, 0);
+  rig.ring.write({ op: BlkifOp.READ, id: 1n, sector: 0n, segments: [{ ref: bad.ref }] });
+  rig.ring.write({ op: BlkifOp.WRITE_BARRIER, id: 2n, sector: 64n, segments: [{ ref: page.ref }] });
+  rig.ring.write({ op: BlkifOp.READ, id: 3n, sector: 64n, segments: [{ ref: page.ref }] });
+  rig.ring.push();
+  const answers = rig.pump();
+  t.deepEqual(answers.map(({ id, status }) => [id, status]), [[1n, ERROR], [2n, OKAY], [3n, OKAY]]);
+  t.true(rig.disk().subarray(64 * 512, 72 * 512).equals(Buffer.alloc(4096, 0x5a)));
+  t.is(rig.close(), 0);
 });

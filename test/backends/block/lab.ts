@@ -19,11 +19,12 @@ import { pattern } from './rig.js';
 export class BlockLab {
   readonly store = localClient(new Store());
   readonly ports = new FakePorts();
-  readonly guest = new FakeGuest();
   readonly dir = mkdtempSync(join(tmpdir(), 'xenshim-block-'));
   readonly backends: BlockBackend[] = [];
   readonly messages: string[] = [];
   readonly removed: string[] = [];
+
+  constructor(readonly guest = new FakeGuest()) {}
 
   image(sectors: number, name = 'disk.img'): string {
     const path = join(this.dir, name);

@@ -13,6 +13,7 @@ import { MAX_BUFFER_PAGES } from '../../../backends/block/bounce-pool.js';
 import { Connection } from '../../../backends/block/connection.js';
 import type { Alert } from '../../../backends/block/messages.js';
 import type { BlockQueue } from '../../../backends/block/queue.js';
+import { Field, RECORD_SHIFT } from '../../../backends/block/records.js';
 import { readStatistics, statisticsBuffer } from '../../../backends/block/statistics.js';
 import type { BlockStatistics } from '../../../backends/block/statistics.js';
 import { FileIo } from '../../../backends/block/target/file-io.js';
@@ -186,6 +187,10 @@ export const passOn = (grants: ForeignGrants, own: Partial<ForeignGrants>): Fore
   },
   map: (batch, changed) => grants.map(batch, changed),
   unmap: (batch) => grants.unmap(batch),
+  mapPages: (batch) => grants.mapPages(batch),
+  unmapHandles: (batch) => {
+    grants.unmapHandles(batch);
+  },
   mapOne: (ref, readonly, context, changed) => grants.mapOne(ref, readonly, context, changed),
   unmapOne: (handle) => grants.unmapOne(handle),
   copyFrom: () => -1,
@@ -204,7 +209,7 @@ function watched(io: FileIo, { submitted }: RigOptions): FileIo {
   if (submitted === undefined) return io;
   const submit = io.submit.bind(io);
   io.submit = (queue, records, tag) => {
-    submitted(records.phases[tag]!);
+    submitted(records.words[(tag << RECORD_SHIFT) + Field.PHASES]!);
     submit(queue, records, tag);
   };
   return io;

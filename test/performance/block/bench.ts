@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { compile, median, stayOn } from '../helpers/native-load.js';
 import { CASES, NULL_CPU_NS } from './cases.js';
 import type { BlockCase } from './cases.js';
-import { limitIops } from './limit.js';
+import { besidePoller, limitIops } from './limit.js';
 import { ownCost } from './null-cost.js';
 import { ourLoad } from './ours.js';
 import type { BenchPlace } from './ours.js';
@@ -34,7 +34,10 @@ const { values } = parseArgs({
 
 interface Row {
   readonly case: string;
+  /** Of fio, with a poller on the load's core where the load polls. */
   readonly limit_iops: number | null;
+  /** Of fio with the load's core asleep: the same, where the load sleeps. */
+  readonly limit_alone_iops: number | null;
   readonly peer_iops: number | null;
   readonly ours_iops: number;
   readonly ours_over_limit: number | null;
@@ -85,6 +88,7 @@ function placeOf(test: BlockCase): BenchPlace {
 
 stayOn(backendCore);
 const blkfront = compile('test/performance/block/native/blkfront.c');
+const poller = compile('test/performance/block/native/poller.c');
 const virtio = compile('test/performance/block/native/virtio-front.c');
 
 const ratio = (ours: number, other: number | undefined): number | null =>
@@ -93,21 +97,26 @@ const ratio = (ours: number, other: number | undefined): number | null =>
 async function measure(test: BlockCase): Promise<Row> {
   const place = placeOf(test);
   const limits: number[] = [];
+  const alone: number[] = [];
   const peers: number[] = [];
   const ours: Awaited<ReturnType<typeof ourLoad>>[] = [];
   for (let round = 0; round < rounds; round++) {
     if (test.store !== 'null' && values.only !== 'ours') {
-      limits.push(await limitIops(backendCore, place.path, test, place.seconds));
+      const fio = (): Promise<number> => limitIops(backendCore, place.path, test, place.seconds);
+      alone.push(await fio());
+      limits.push(test.event ? alone.at(-1)! : await besidePoller(poller, loadCore, fio));
       peers.push((await peerLoad(virtio, place, test)).iops);
     }
     ours.push(await ourLoad(blkfront, place, test));
   }
   const of = (key: 'iops' | 'p50_us' | 'p99_us' | 'cpuNs'): number => median(ours.map((result) => result[key]));
   const limit = limits.length === 0 ? undefined : median(limits);
+  const limitAlone = alone.length === 0 ? undefined : median(alone);
   const peer = peers.length === 0 ? undefined : median(peers);
   return {
     case: test.name,
     limit_iops: limit === undefined ? null : Math.round(limit),
+    limit_alone_iops: limitAlone === undefined ? null : Math.round(limitAlone),
     peer_iops: peer === undefined ? null : Math.round(peer),
     ours_iops: Math.round(of('iops')),
     ours_over_limit: ratio(of('iops'), limit),
@@ -121,14 +130,14 @@ async function measure(test: BlockCase): Promise<Row> {
 const show = (value: number | null, asked: number | undefined): string =>
   `${value === null ? '–' : value.toFixed(2)}${asked === undefined ? '' : ` (${asked})`}`;
 const line = (cells: readonly string[]): string =>
-  cells.map((cell, i) => (i === 0 ? cell.padEnd(33) : cell.padStart(i < 4 ? 10 : 13))).join('');
+  cells.map((cell, i) => (i === 0 ? cell.padEnd(33) : cell.padStart(i < 5 ? 10 : 13))).join('');
 
-console.log(line(['case', 'limit', 'peer', 'ours', 'of limit', 'of peer', 'p50 µs', 'p99 µs', 'CPU ns/io']));
+console.log(line(['case', 'alone', 'limit', 'peer', 'ours', 'of limit', 'of peer', 'p50 µs', 'p99 µs', 'CPU ns/io']));
 const rows: Row[] = [];
 for (const test of cases) {
   const row = await measure(test);
   rows.push(row);
-  const counts = [row.limit_iops, row.peer_iops, row.ours_iops].map((n) => (n === null ? '–' : String(n)));
+  const counts = [row.limit_alone_iops, row.limit_iops, row.peer_iops, row.ours_iops].map((n) => (n === null ? '–' : String(n)));
   console.log(line([
     row.case,
     ...counts,
@@ -140,4 +149,7 @@ for (const test of cases) {
   ]));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
 }
-console.log('\nmedians; in brackets what the project asks of itself');
+console.log(
+  '\nmedians; in brackets what the project asks of itself; limit: fio, beside a process that polls where the load polls;\n' +
+  'alone: fio with the other processor idle',
+);

@@ -1,9 +1,33 @@
-/** The physical limit: fio with io_uring on the same file. */
+/**
+ * The physical limit: fio with io_uring on the same file. Where the two processors of a machine are threads of one core, a
+ * frontend that polls takes up to half of the core away from whoever does the I/O; so in the cases where the load polls,
+ * a process that does nothing else polls beside fio, too.
+ */
+import { spawn } from 'node:child_process';
+
 import { runOn } from '../helpers/native-load.js';
 import type { BlockCase } from './cases.js';
 
 interface FioResult {
   readonly jobs: readonly { readonly read: { readonly iops: number }; readonly write: { readonly iops: number } }[];
+}
+
+/** Runs `measure` while a poller (native/poller.c) keeps a core busy. */
+export async function besidePoller<T>(poller: string, core: number, measure: () => Promise<T>): Promise<T> {
+  const child = spawn('taskset', ['-c', String(core), poller], { stdio: ['pipe', 'inherit', 'inherit'] });
+  const ended = new Promise<void>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => {
+      if (code === 0) resolve();
+      else reject(new Error(`the poller ended with ${code}`));
+    });
+  });
+  try {
+    return await measure();
+  } finally {
+    child.stdin.end();
+    await ended;
+  }
 }
 
 export async function limitIops(core: number, path: string, test: BlockCase, seconds: number): Promise<number> {

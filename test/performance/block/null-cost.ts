@@ -2,6 +2,7 @@
  * What our own code costs per request: ring, checks, grants and response of a disk without a disk, the frontend in the
  * same thread, so that neither waiting nor the traffic between two cores is in the figure.
  */
+import '../../../backends/inlining.js';
 import { Connection } from '../../../backends/block/connection.js';
 import { statisticsBuffer } from '../../../backends/block/statistics.js';
 import { NullIo } from '../../../backends/block/target/null-io.js';

@@ -8,6 +8,7 @@ import type { SharedArena } from '../../../../shim/io/memory.js';
 import type { IoUring } from '../../../../shim/io/uring.js';
 import type { SharedRange } from '../../../../shim/memory/attach.js';
 import { Phase } from '../../phases.js';
+import { Field, RECORD_SHIFT } from '../../records.js';
 import type { Records } from '../../records.js';
 import type { TargetNews } from '../report.js';
 import { TARGET_USER } from '../target-io.js';
@@ -181,23 +182,27 @@ export class VhostUserIo implements TargetIo {
   private finish(queue: number, tag: number, outcome: number): void {
     const { sink, records } = this.attached[queue]!;
     this.flying[queue * RING_SIZE + tag] = 0;
-    const phases = records.phases[tag]!;
+    const { words } = records;
+    const at = tag << RECORD_SHIFT;
+    const phases = words[at + Field.PHASES]!;
     const phase = phases & -phases;
     if (outcome < 0) sink.complete(tag, outcome);
-    else if (phase === Phase.DATA) sink.complete(tag, records.left[tag]!);
+    else if (phase === Phase.DATA) sink.complete(tag, words[at + Field.LEFT]!);
     else if (phase === Phase.DISCARD && this.moreToDiscard(records, tag)) this.submit(queue, records, tag);
     else sink.complete(tag, 0);
   }
 
   /** Takes the piece that is done off a discard; whether there is another one. */
   private moreToDiscard(records: Records, tag: number): boolean {
+    const { words } = records;
+    const at = tag << RECORD_SHIFT;
     const piece = discardPiece(records, tag, this.maxDiscard) * 512;
-    const left = records.lengthHi[tag]! * 0x1_0000_0000 + (records.lengthLo[tag]! >>> 0) - piece;
-    const next = records.offsetHi[tag]! * 0x1_0000_0000 + (records.offsetLo[tag]! >>> 0) + piece;
-    records.lengthLo[tag] = left | 0;
-    records.lengthHi[tag] = Math.floor(left / 0x1_0000_0000);
-    records.offsetLo[tag] = next | 0;
-    records.offsetHi[tag] = Math.floor(next / 0x1_0000_0000);
+    const left = words[at + Field.LENGTH_HI]! * 0x1_0000_0000 + (words[at + Field.LENGTH_LO]! >>> 0) - piece;
+    const next = words[at + Field.OFFSET_HI]! * 0x1_0000_0000 + (words[at + Field.OFFSET_LO]! >>> 0) + piece;
+    words[at + Field.LENGTH_LO] = left | 0;
+    words[at + Field.LENGTH_HI] = Math.floor(left / 0x1_0000_0000);
+    words[at + Field.OFFSET_LO] = next | 0;
+    words[at + Field.OFFSET_HI] = Math.floor(next / 0x1_0000_0000);
     return left > 0;
   }
 

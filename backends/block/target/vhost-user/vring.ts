@@ -6,6 +6,7 @@
 import { closeFd, createEventfd, signalEventfd } from '../../../../shim/io/eventfd.js';
 import type { SharedArena } from '../../../../shim/io/memory.js';
 import { Phase } from '../../phases.js';
+import { Field, RECORD_SHIFT } from '../../records.js';
 import type { Records } from '../../records.js';
 import { MAX_INDIRECT_SEGMENTS } from '../../request.js';
 
@@ -94,10 +95,11 @@ export class Vring {
     const { i32, lo, hi } = this;
     const header = this.base + HEADERS + tag * HEADER_BYTES;
     const table = this.base + TABLES + tag * TABLE_BYTES;
-    const phases = records.phases[tag]!;
+    const record = tag << RECORD_SHIFT;
+    const phases = records.words[record + Field.PHASES]!;
     const phase = phases & -phases;
-    const offsetLo = records.offsetLo[tag]!;
-    const offsetHi = records.offsetHi[tag]!;
+    const offsetLo = records.words[record + Field.OFFSET_LO]!;
+    const offsetHi = records.words[record + Field.OFFSET_HI]!;
     const sectorLo = (offsetLo >>> 9) | (offsetHi << 23);
     const sectorHi = offsetHi >>> 9;
     const word = header >>> 2;
@@ -113,17 +115,13 @@ export class Vring {
     i32[at + 3] = NEXT | (1 << 16);
     at += 4;
     if (phase === Phase.DATA) {
-      const write = records.write[tag] === 1;
+      const write = records.words[record + Field.WRITE] === 1;
       i32[word] = write ? Type.OUT : Type.IN;
       flags = write ? NEXT : NEXT | WRITE;
-      const words = records.iovecWords;
-      const end = records.endIovec[tag]!;
-      for (let i = records.firstIovec[tag]!; i < end; i++) {
-        const from = records.iovecWord(tag, i);
+      const buffers = records.buffers(tag);
+      for (let i = 0; i < buffers; i++) {
         count++;
-        i32[at] = words[from]!;
-        i32[at + 1] = words[from + 1]!;
-        i32[at + 2] = words[from + 2]!;
+        records.copyBuffer(tag, i, i32, at);
         i32[at + 3] = flags | (count << 16);
         at += 4;
       }
@@ -202,8 +200,9 @@ export class Vring {
 
 /** Sectors of what is left of a discard that go at once. */
 export function discardPiece(records: Records, tag: number, most: number): number {
-  const lo = records.lengthLo[tag]! >>> 0;
-  const hi = records.lengthHi[tag]!;
+  const at = tag << RECORD_SHIFT;
+  const lo = records.words[at + Field.LENGTH_LO]! >>> 0;
+  const hi = records.words[at + Field.LENGTH_HI]!;
   const sectors = hi * 0x80_0000 + lo / 512;
   return sectors < most ? sectors : most;
 }
