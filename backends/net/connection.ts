@@ -77,6 +77,8 @@ export function openConnection(options: ConnectionOptions): Connection {
     undo.push(() => {
       queue.tx?.abandon();
       queue.rx?.abandon();
+      queue.tx?.free();
+      queue.rx?.free();
     });
     // Closed before the pages it might still be writing from are unpinned.
     const uring = new IoUring(URING_ENTRIES, URING_COMPLETIONS);
@@ -84,11 +86,11 @@ export function openConnection(options: ConnectionOptions): Connection {
       uring.close();
     });
     uring.registerFiles([params.linkFd]);
-    const link = new UringLink(uring);
+    const link = new UringLink(uring, params.linkFd, params.linkWaits);
     const credit = new Credit(params.rate, now(), shared);
     const tx = (queue.tx = new TxQueue({
       ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
-      multicast: new MulticastFilter(shared), capture,
+      multicast: new MulticastFilter(shared), capture, oneByOne: params.linkWaits,
     }));
     const rxArena = memory(RX_ARENA_BYTES);
     const rx = (queue.rx = new RxQueue({

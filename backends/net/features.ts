@@ -4,15 +4,14 @@ import { XenError } from '../../shim/observe/errors.js';
 import type { BackendDevice } from '../../shim/xenbus/backend-device.js';
 import { parseDecimal } from '../../shim/xenbus/parse.js';
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
-import type { Link, Offloads } from './link.js';
+import type { Offloads } from './link.js';
 
-/** Of a link that takes frames as a tap does; a link that needs finished segments is offered no segmentation. */
-export function offeredFeatures(link: Pick<Link, 'wholeSegmentsOnly'>, maxQueues: number): Readonly<Record<string, string>> {
-  const segments = link.wholeSegmentsOnly === true ? '0' : '1';
+/** Of any link: one that takes finished frames only has somebody who finishes them (stream-relay.ts). */
+export function offeredFeatures(maxQueues: number): Readonly<Record<string, string>> {
   return {
     'feature-sg': '1',
-    'feature-gso-tcpv4': segments,
-    'feature-gso-tcpv6': segments,
+    'feature-gso-tcpv4': '1',
+    'feature-gso-tcpv6': '1',
     'feature-ipv6-csum-offload': '1',
     'feature-rx-copy': '1',
     'feature-xdp-headroom': '1',

@@ -19,12 +19,12 @@ export interface Link {
   readonly interfaceName?: string;
   /** Non-blocking; reads and writes carry a 12-byte virtio-net header, then the frame. */
   readonly fd: number;
+  /** A link that is full is worth waiting for: it has a reader that is never away for long. A tap drops what it has no room for. */
+  readonly waits?: boolean;
   /** Queues the link can have; default 1. */
   readonly maxQueues?: number;
   /** Descriptors of that many queues, `fd` the first; gives back those of more. Only with `maxQueues` above 1. */
   queues?(count: number): readonly number[];
-  /** The link takes no frame that is still to be segmented. */
-  readonly wholeSegmentsOnly?: boolean;
   /** Longest payload of a frame, when the interface is ours to configure; undefined is what it came with. */
   setMtu?(bytes: number | undefined): void;
   /** What may come unfinished on reads from now on. */

@@ -30,6 +30,8 @@ export interface VifChannels {
 export interface VifConnect {
   /** The queue's end of the link; stays open until the queue has disconnected. */
   readonly linkFd: number;
+  /** As Link has it. */
+  readonly linkWaits: boolean;
   readonly txRef: number;
   readonly rxRef: number;
   readonly channels: VifChannels;

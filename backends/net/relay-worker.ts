@@ -5,6 +5,8 @@ import { StreamRelay } from './stream-relay.js';
 export interface RelayWorkerSettings {
   /** Our end of the vif's link; a sequence of messages, frames behind virtio-net headers. */
   readonly vif: number;
+  /** Bytes of payload a segment has at least; 0 leaves it to the guest. */
+  readonly segment: number;
 }
 
 export type RelayRequest =
@@ -17,7 +19,7 @@ export interface RelayEvent {
 }
 
 serveWorker<RelayWorkerSettings>((settings, control, emit) => {
-  const relay = new StreamRelay(settings.vif, control, () => {
+  const relay = new StreamRelay(settings.vif, settings.segment, control, () => {
     emit({ kind: 'lost' } satisfies RelayEvent);
   });
   let open = true;

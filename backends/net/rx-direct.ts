@@ -6,6 +6,7 @@
 import { NetifExtraType, NetifGsoType, NetRxFlag } from '../../shim/abi/io/netif.js';
 import { INVALID_GRANT_HANDLE, MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
+import { HandleBatch } from '../../shim/grant-table/page-batch.js';
 import { PAGE_SIZE } from '../../shim/memory/guest-memory.js';
 import type { RamWindow } from '../../shim/memory/guest-memory.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
@@ -41,6 +42,8 @@ export const Direct = Object.freeze({
 export interface RxDirectSource {
   /** A vectored read; `RxDirect.received` follows. */
   readv(tag: number, address: number, count: number): void;
+  /** The same at once: bytes or a negative errno. */
+  readNow(address: number, count: number): number;
 }
 
 export interface RxDirectOptions {
@@ -79,6 +82,7 @@ export class RxDirect {
   /** Request ids of the batch's slots. */
   readonly #ids = new Uint16Array(MAX_READS * (MAX_PAGES + 1) + PASS_SLOTS);
   readonly #maps = new MapBatch(MAX_READS * MAX_PAGES);
+  readonly #unmaps = new HandleBatch(MAX_READS * MAX_PAGES);
   readonly #windows: (RamWindow | undefined)[] = new Array<undefined>(MAX_READS * MAX_PAGES).fill(undefined);
   readonly #offsets = new Int32Array(MAX_READS * MAX_PAGES);
   readonly #pageChanged: PageChanged = (context, window, offset) => {
@@ -113,6 +117,21 @@ export class RxDirect {
 
   /** Pins the pages and begins the reads; false, with nothing begun, if a page cannot be pinned. */
   begin(): boolean {
+    if (!this.hold()) return false;
+    for (let i = 0; i < this.count; i++) {
+      const iovecs = i === 0 ? this.#heldIovecs : this.#prepare(i);
+      this.#source.readv(i, this.#arena.hva + i * READ_BYTES + IOVECS, iovecs);
+    }
+    return true;
+  }
+
+  /** The first read of the batch, whose pages are held, at once: bytes or a negative errno. */
+  readNow(): number {
+    return this.#source.readNow(this.#arena.hva + IOVECS, this.#heldIovecs);
+  }
+
+  /** Pins the pages of the batch, and makes its first read ready for `readNow`. False if a page cannot be pinned. */
+  hold(): boolean {
     const ring = this.#ring;
     const slot = this.#slot;
     const maps = this.#maps;
@@ -132,11 +151,14 @@ export class RxDirect {
       this.count = 0;
       return false;
     }
-    for (let i = 0; i < this.count; i++) this.#read(i);
+    this.#heldIovecs = this.#prepare(0);
     return true;
   }
 
-  #read(i: number): void {
+  #heldIovecs = 0;
+
+  /** Lists the pages of read `i`; returns how many iovecs that are. */
+  #prepare(i: number): number {
     const arena = this.#arena;
     const pages = this.#pages;
     const at = i * READ_BYTES;
@@ -151,7 +173,7 @@ export class RxDirect {
       const spill = this.#buffers.hva + this.buffer[i]! * BUFFER_BYTES + held;
       putIovec(arena, at + IOVECS, count++, spill, BUFFER_BYTES - held);
     }
-    this.#source.readv(i, arena.hva + at + IOVECS, count);
+    return count;
   }
 
   /** All reads have ended: answers frames that are where they belong, takes the others back, and unpins. */
@@ -241,13 +263,14 @@ export class RxDirect {
   }
 
   #unmap(): void {
-    const maps = this.#maps;
-    let held = 0;
-    for (let i = 0; i < maps.count; i++) {
-      if (maps.handle[i] !== INVALID_GRANT_HANDLE) maps.handle[held++] = maps.handle[i]!;
+    const { count, handle } = this.#maps;
+    this.#maps.count = 0;
+    const unmaps = this.#unmaps;
+    unmaps.count = 0;
+    for (let i = 0; i < count; i++) {
+      if (handle[i] !== INVALID_GRANT_HANDLE) unmaps.handle[unmaps.count++] = handle[i]!;
     }
-    maps.count = held;
-    this.#grants.unmap(maps);
+    this.#grants.unmapHandles(unmaps);
   }
 
   #giveBack(slots: number): void {
@@ -258,5 +281,10 @@ export class RxDirect {
   abandon(): void {
     if (this.count > 0) this.#unmap();
     this.count = 0;
+  }
+
+  /** Gives memory back; nothing may be called afterwards. */
+  free(): void {
+    this.#unmaps.free();
   }
 }

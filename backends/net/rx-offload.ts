@@ -26,7 +26,7 @@ export class RxOffload {
 
   /** Reads the header at byte `at`; the frame of `length` bytes follows it. False if the frontend cannot take it. */
   accept(at: number, length: number): boolean {
-    const { view, u8 } = this.#arena;
+    const { view } = this.#arena;
     const frame = at + VnetHeader.SIZE;
     const flags = view.getUint8(at + VnetHeader.flags);
     if (!this.#takeGso(view.getUint8(at + VnetHeader.gso_type) & ~VnetGso.ECN)) return false;
@@ -39,7 +39,7 @@ export class RxOffload {
     }
     const start = view.getUint16(at + VnetHeader.csum_start, true);
     const offset = view.getUint16(at + VnetHeader.csum_offset, true);
-    return completeChecksum(u8, frame, length, start, offset);
+    return completeChecksum(view, frame, length, start, offset);
   }
 
   /**

@@ -9,6 +9,8 @@ import type { RelayRequest } from './relay-worker.js';
 export interface StreamLinkOptions {
   readonly description: string;
   readonly log: Log;
+  /** Bytes of payload a TCP segment has at least, for a peer that takes frames of any size. */
+  readonly segment?: number;
   /** The stream has ended and is closed; `attach` another one. */
   lost(): void;
   /** The link is closed. */
@@ -20,7 +22,7 @@ export interface StreamLink extends Link {
   attach(fd: number): void;
 }
 
-export function openStreamLink({ description, log, lost, closed }: StreamLinkOptions): StreamLink {
+export function openStreamLink({ description, log, segment = 0, lost, closed }: StreamLinkOptions): StreamLink {
   const [fd, relayFd] = messagePair();
   let stream = -1;
   let open = true;
@@ -31,7 +33,7 @@ export function openStreamLink({ description, log, lost, closed }: StreamLinkOpt
   const relay = new WorkerHost({
     script: new URL('./relay-worker.js', import.meta.url),
     name: description,
-    data: { vif: relayFd },
+    data: { vif: relayFd, segment },
     log,
     event: () => {
       closeStream();
@@ -47,7 +49,7 @@ export function openStreamLink({ description, log, lost, closed }: StreamLinkOpt
   return {
     description,
     fd,
-    wholeSegmentsOnly: true,
+    waits: true,
     attach(connected: number) {
       stream = connected;
       tell({ kind: 'stream', fd: connected });

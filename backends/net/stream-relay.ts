@@ -1,6 +1,7 @@
 /**
  * Between a vif and a stream of frames, each after its length as a 32-bit big-endian number: what QEMU's stream netdev
- * and passt speak. The vif's end keeps frames apart and has virtio-net headers; what they leave to the link is done here.
+ * and passt speak. The vif's end keeps frames apart and has virtio-net headers; what they leave to the link, checksums and
+ * segmentation, is done here.
  */
 import { Doorbell } from '../../shim/io/doorbell.js';
 import { arena as allocate } from '../../shim/io/memory.js';
@@ -11,6 +12,7 @@ import { arenaOver, putIovec } from './arena.js';
 import type { Arena } from './arena.js';
 import { completeChecksum } from './checksum.js';
 import { MIN_FRAME } from './headers.js';
+import { Segmenter } from './segmenter.js';
 import { VnetFlag, VnetGso, VnetHeader } from './vnet-header.js';
 
 /** Frames of the vif on their way to the stream. */
@@ -21,10 +23,16 @@ const IN_BYTES = 256 * 1024;
 /** Frames handed to the vif in one row. */
 const CHAIN = 32;
 const PREFIX = 4;
+/** A stream that takes nothing for so long, µs, loses frames: the guest's others must not wait for it for ever. */
+const PATIENCE_US = 200_000;
 /** Longer than any frame: the other side speaks something else. */
 const MAX_FRAME = SLOT_BYTES - VnetHeader.SIZE;
+/** Room for the segments of a slot: twice a frame, so that only segments as small as their headers do not fit. */
+const CUT_BYTES = 2 * SLOT_BYTES;
 
-const IN_AT = SLOTS * SLOT_BYTES;
+/** One slot more than hold frames: for those that are let go. */
+const CUT_AT = (SLOTS + 1) * SLOT_BYTES;
+const IN_AT = CUT_AT + SLOTS * CUT_BYTES;
 const OUT_IOVECS = IN_AT + IN_BYTES;
 const IN_IOVECS = OUT_IOVECS + SLOTS * 16;
 /** A header that says nothing. */
@@ -51,13 +59,19 @@ export class StreamRelay {
   #ending = false;
   #carrier = false;
 
-  /** Slots that hold frames for the stream: [#first, #first + #held), round and round. */
+  readonly #segmenter: Segmenter;
+  readonly #shortest: number;
+
+  /** Slots that hold frames for the stream: [#first, #first + #held), round and round; where in the arena, and how much. */
+  readonly #starts = new Int32Array(SLOTS);
   readonly #lengths = new Int32Array(SLOTS);
   #first = 0;
   #held = 0;
   /** Bytes of the first that have been written. */
   #done = 0;
   #taking = false;
+  /** The stream has taken nothing for PATIENCE_US. */
+  #stuck = false;
   #writing = false;
 
   /** Bytes of the stream not yet handed on: [#from, #to). */
@@ -65,17 +79,23 @@ export class StreamRelay {
   #to = 0;
   #reading = false;
   #giving = 0;
-  /** Frames that did not get through: to be segmented, or too odd. */
+  /** Frames that did not get through: too odd to be finished, or too many for a stream that takes none. */
   dropped = 0;
 
-  /** @param lost the stream has ended, and its descriptor is not used any more */
-  constructor(vif: number, control: Control, lost: () => void) {
+  /**
+   * @param segment bytes of payload a segment has at least: more than a guest asks for spares work where the other side
+   * takes frames of any size
+   * @param lost the stream has ended, and its descriptor is not used any more
+   */
+  constructor(vif: number, segment: number, control: Control, lost: () => void) {
     this.#vif = vif;
+    this.#shortest = segment;
     this.#control = control;
     this.#lost = lost;
     const { lo, hi, i32, free } = allocate(ARENA_BYTES);
     this.#arena = arenaOver(i32.buffer, hi * HIGH + (lo >>> 0));
     this.#free = free;
+    this.#segmenter = new Segmenter(this.#arena.u8);
     this.#bell = new Doorbell(this.#uring, control.fd, 0, Kind.BELL);
   }
 
@@ -89,7 +109,10 @@ export class StreamRelay {
     this.#stream = fd;
     this.#ending = false;
     this.#from = this.#to = this.#done = 0;
-    this.#first = this.#held = 0;
+    // Where the frame goes that is being waited for.
+    this.#first = (this.#first + this.#held) % SLOTS;
+    this.#held = 0;
+    this.#stuck = false;
   }
 
   /** Runs until the main thread wants something. */
@@ -98,8 +121,8 @@ export class StreamRelay {
       this.#bell.arm();
       this.#begin();
       if (this.#control.wanted()) break;
-      this.#uring.enter(1, -1);
-      this.#reap();
+      this.#uring.enter(1, this.#held === SLOTS && !this.#stuck ? PATIENCE_US : -1);
+      if (this.#reap() === 0 && this.#held === SLOTS) this.#stuck = true;
     }
   }
 
@@ -112,7 +135,7 @@ export class StreamRelay {
   /** Begins whatever can be begun; one read and one write each way at a time. */
   #begin(): void {
     if (this.#ending) this.#end();
-    if (!this.#taking && this.#held < SLOTS) this.#take();
+    if (!this.#taking && (this.#held < SLOTS || this.#stuck)) this.#take();
     if (this.#stream < 0 || this.#ending) return;
     if (!this.#writing && this.#held > 0) this.#write();
     if (this.#giving > 0 || this.#reading || this.#give()) return;
@@ -128,7 +151,7 @@ export class StreamRelay {
   }
 
   #take(): void {
-    const slot = (this.#first + this.#held) % SLOTS;
+    const slot = this.#held === SLOTS ? SLOTS : (this.#first + this.#held) % SLOTS;
     this.#push(UringOp.READ, 0, this.#vif, slot * SLOT_BYTES, SLOT_BYTES, slot, Kind.TAKE);
     this.#taking = true;
   }
@@ -137,26 +160,41 @@ export class StreamRelay {
   #taken(slot: number, result: number): void {
     this.#taking = false;
     if (this.#stream < 0 || this.#ending) return;
-    const { view, u8 } = this.#arena;
-    const at = slot * SLOT_BYTES;
-    const frame = at + VnetHeader.SIZE;
-    const length = result - VnetHeader.SIZE;
-    if (length < MIN_FRAME || view.getUint8(at + VnetHeader.gso_type) !== VnetGso.NONE) {
+    let place = slot;
+    if (slot === SLOTS && this.#held < SLOTS) {
+      // Room has been made while it was on its way.
+      place = (this.#first + this.#held) % SLOTS;
+      this.#arena.u8.copyWithin(place * SLOT_BYTES, slot * SLOT_BYTES, slot * SLOT_BYTES + result);
+    }
+    const bytes = place === SLOTS ? 0 : this.#finish(place, place * SLOT_BYTES, result - VnetHeader.SIZE);
+    if (bytes === 0) {
       this.dropped++;
       return;
+    }
+    this.#lengths[place] = bytes;
+    this.#held++;
+  }
+
+  /** Does what the header of the frame at byte `at` leaves to the link. Returns bytes for the stream; 0 for none. */
+  #finish(slot: number, at: number, length: number): number {
+    const { view } = this.#arena;
+    const frame = at + VnetHeader.SIZE;
+    if (length < MIN_FRAME) return 0;
+    const gsoType = view.getUint8(at + VnetHeader.gso_type) & ~VnetGso.ECN;
+    if (gsoType !== VnetGso.NONE) {
+      const size = Math.max(view.getUint16(at + VnetHeader.gso_size, true), this.#shortest);
+      const cut = (this.#starts[slot] = CUT_AT + slot * CUT_BYTES);
+      return this.#segmenter.cut(frame, length, gsoType, size, cut, CUT_BYTES, PREFIX);
     }
     if ((view.getUint8(at + VnetHeader.flags) & VnetFlag.NEEDS_CSUM) !== 0) {
       const start = view.getUint16(at + VnetHeader.csum_start, true);
       const offset = view.getUint16(at + VnetHeader.csum_offset, true);
-      if (!completeChecksum(u8, frame, length, start, offset)) {
-        this.dropped++;
-        return;
-      }
+      if (!completeChecksum(view, frame, length, start, offset)) return 0;
     }
     // The length takes the end of the header's place.
+    this.#starts[slot] = frame - PREFIX;
     view.setUint32(frame - PREFIX, length);
-    this.#lengths[slot] = length + PREFIX;
-    this.#held++;
+    return length + PREFIX;
   }
 
   #write(): void {
@@ -164,8 +202,7 @@ export class StreamRelay {
     for (let i = 0; i < this.#held; i++) {
       const slot = (this.#first + i) % SLOTS;
       const skip = i === 0 ? this.#done : 0;
-      const from = slot * SLOT_BYTES + VnetHeader.SIZE - PREFIX + skip;
-      putIovec(this.#arena, OUT_IOVECS, i, hva + from, this.#lengths[slot]! - skip);
+      putIovec(this.#arena, OUT_IOVECS, i, hva + this.#starts[slot]! + skip, this.#lengths[slot]! - skip);
     }
     this.#push(UringOp.WRITEV, 0, this.#stream, OUT_IOVECS, this.#held, 0, Kind.WRITE);
     this.#writing = true;
@@ -173,6 +210,7 @@ export class StreamRelay {
 
   #written(result: number): void {
     this.#writing = false;
+    this.#stuck = false;
     if (result <= 0) {
       this.#ending = true;
       return;
@@ -220,7 +258,8 @@ export class StreamRelay {
     return count > 0;
   }
 
-  #reap(): void {
+  /** Takes completions; returns how many. */
+  #reap(): number {
     const uring = this.#uring;
     const count = uring.completions();
     for (let i = 0; i < count; i++) {
@@ -246,6 +285,7 @@ export class StreamRelay {
       }
     }
     uring.consume(count);
+    return count;
   }
 
   /** @param at byte of the arena; `length` is bytes, or iovecs of a vectored write */

@@ -6,6 +6,7 @@ import { NETIF_RING_SIZE, NetifExtraType, NetifRsp } from '../../shim/abi/io/net
 import { Errno } from '../../shim/abi/errno.js';
 import { INVALID_GRANT_HANDLE, MapBatch } from '../../shim/grant-table/foreign.js';
 import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
+import { HandleBatch } from '../../shim/grant-table/page-batch.js';
 import type { RamWindow } from '../../shim/memory/guest-memory.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
 import { copyBytes, putIovec } from './arena.js';
@@ -22,7 +23,7 @@ import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, SLOT_WORDS, TAG_WORDS, TxPackets, T
 import { TxParser, TxVerdict } from './tx-parser.js';
 import { VnetHeader } from './vnet-header.js';
 
-/** Packets between the ring and the link at most. */
+/** Packets there can be between the ring and the link. */
 const TAGS = NETIF_RING_SIZE;
 /** Slots taken in one pass at most: the frontend fills the ring again while the link takes these. */
 const PASS_SLOTS = 128;
@@ -39,6 +40,10 @@ export interface TxSink {
   sendPlain(tag: number, address: number, length: number): void;
   /** A vectored write of `count` iovecs at `address`. */
   send(tag: number, address: number, count: number): void;
+  /** Writes may have to wait: `sendNow` is not for this link. */
+  readonly waits: boolean;
+  /** The same at once: bytes or a negative errno. For a frame that is alone, which is answered the sooner. */
+  sendNow(address: number, count: number): number;
 }
 
 export interface TxQueueOptions {
@@ -50,6 +55,8 @@ export interface TxQueueOptions {
   readonly credit: Credit;
   readonly multicast: MulticastFilter;
   readonly capture?: CaptureWriter | undefined;
+  /** A frame goes to the link when the one before it has been taken: writes that wait may overtake each other. */
+  readonly oneByOne?: boolean;
 }
 
 export class TxQueue {
@@ -69,11 +76,13 @@ export class TxQueue {
   readonly #credit: Credit;
   readonly #multicast: MulticastFilter;
   readonly #capture: CaptureWriter | undefined;
+  /** Packets between the ring and the link at most. */
+  readonly #most: number;
   readonly #packets = new TxPackets(TAGS);
   readonly #parser: TxParser;
   readonly #offload: TxOffload;
   readonly #maps = new MapBatch(NETIF_RING_SIZE);
-  readonly #unmaps = new MapBatch(TAGS * MAX_DATA_SLOTS);
+  readonly #unmaps = new HandleBatch(TAGS * MAX_DATA_SLOTS);
   /** Tags parsed and not yet sent, in ring order; the same for those sent and not yet answered. */
   readonly #parsed = new Int32Array(TAGS);
   #parsedCount = 0;
@@ -87,7 +96,7 @@ export class TxQueue {
     this.#offsets[context] = offset;
   };
 
-  constructor({ ring, grants, sink, arena, counters, credit, multicast, capture }: TxQueueOptions) {
+  constructor({ ring, grants, sink, arena, counters, credit, multicast, capture, oneByOne }: TxQueueOptions) {
     this.#ring = ring;
     this.#grants = grants;
     this.#sink = sink;
@@ -96,6 +105,7 @@ export class TxQueue {
     this.#credit = credit;
     this.#multicast = multicast;
     this.#capture = capture;
+    this.#most = oneByOne === true ? 1 : TAGS;
     this.#parser = new TxParser(ring, this.#packets);
     this.#offload = new TxOffload(arena);
   }
@@ -120,7 +130,7 @@ export class TxQueue {
     this.#maps.count = 0;
     this.#parsedCount = 0;
     const end = waiting > PASS_SLOTS ? (start + PASS_SLOTS) | 0 : prod;
-    while (((end - ring.reqCons) | 0) > 0 && this.#packets.free > 0 && this.#parseOne(prod, now)) {
+    while (((end - ring.reqCons) | 0) > 0 && this.#packets.used < this.#most && this.#parseOne(prod, now)) {
       // Every packet leaves the ring in here.
     }
     this.#sendParsed();
@@ -146,7 +156,7 @@ export class TxQueue {
       unmaps.count = 0;
       for (let i = 0; i < this.#doneCount; i++) this.#collectHandles(this.#done[i]!);
       // Before the response is published: a hardened frontend checks that its page is free again (XSA-396).
-      if (unmaps.count > 0) this.#grants.unmap(unmaps);
+      if (unmaps.count > 0) this.#grants.unmapHandles(unmaps);
       for (let i = 0; i < this.#doneCount; i++) {
         const tag = this.#done[i]!;
         if (!this.disabled) this.#respond(tag);
@@ -168,14 +178,19 @@ export class TxQueue {
       unmaps.handle[unmaps.count++] = words[at]!;
       words[at] = INVALID_GRANT_HANDLE;
     }
-    if (unmaps.count > 0) this.#grants.unmap(unmaps);
+    if (unmaps.count > 0) this.#grants.unmapHandles(unmaps);
+  }
+
+  /** Gives memory back; nothing may be called afterwards. */
+  free(): void {
+    this.#unmaps.free();
   }
 
   /** Asks for an event at the next request. False when there is something to do already. */
   armEvent(): boolean {
     if (this.disabled) return true;
     // A packet that waits for credit or for the link is no reason to look at the ring again.
-    if (this.wakeAt !== Infinity || this.#packets.free === 0) return true;
+    if (this.wakeAt !== Infinity || this.#packets.used >= this.#most) return true;
     return !this.#ring.finalCheck();
   }
 
@@ -308,8 +323,17 @@ export class TxQueue {
       }
     }
     if (this.#capture !== undefined) this.#record(this.#capture, tag, firstOp, copied);
-    if (copied === this.#packets.total[tag]) this.#sink.sendPlain(tag, this.#arena.hva + at, FRAME + copied);
-    else this.#sendVector(tag, firstOp, at, copied);
+    const plain = copied === this.#packets.total[tag];
+    const iovecs = plain ? 1 : this.#listPages(tag, firstOp, at, copied);
+    const { hva } = this.#arena;
+    if (this.#parsedCount === 1 && !this.#sink.waits) {
+      putIovec(this.#arena, at + IOVECS, 0, hva + at, FRAME + copied);
+      this.sent(tag, this.#sink.sendNow(hva + at + IOVECS, iovecs));
+    } else if (plain) {
+      this.#sink.sendPlain(tag, hva + at, FRAME + copied);
+    } else {
+      this.#sink.send(tag, hva + at + IOVECS, iovecs);
+    }
   }
 
   /** Brings the private copy of a frame's first bytes from `copied` to `wanted` or the frame's end; returns its length. */
@@ -334,8 +358,8 @@ export class TxQueue {
     return copied;
   }
 
-  /** Sends the private copy and, after it, the rest from the guest's pages; pages that touch make one piece. */
-  #sendVector(tag: number, firstOp: number, at: number, copied: number): void {
+  /** Lists the private copy and, after it, the rest in the guest's pages; pages that touch make one piece. Returns how many. */
+  #listPages(tag: number, firstOp: number, at: number, copied: number): number {
     const { words, slots } = this.#packets;
     const arena = this.#arena;
     const last = tag * TAG_WORDS + slots[tag]! * SLOT_WORDS;
@@ -363,7 +387,7 @@ export class TxQueue {
     }
     putIovec(arena, at + IOVECS, iovecs++, address, length);
     putIovec(arena, at + IOVECS, 0, arena.hva + at, FRAME + copied);
-    this.#sink.send(tag, arena.hva + at + IOVECS, iovecs);
+    return iovecs;
   }
 
   /** Copies a frame to the capture as it is sent: headers from the private copy, the rest from the guest's pages. */

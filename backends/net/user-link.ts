@@ -15,6 +15,11 @@ const PROGRAM = 'passt';
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 30_000;
 const MIN_LIFE_MS = 10_000;
+/**
+ * passt ends the guest's TCP connections and takes frames of up to 65535 bytes, so that segments need not be as small as
+ * those of a wire.
+ */
+const SEGMENT = 60 * 1024;
 
 /** @throws OperatorError PASST_MISSING */
 export function openUserLink(log: Log, program = PROGRAM): Link {
@@ -30,6 +35,7 @@ export function openUserLink(log: Log, program = PROGRAM): Link {
   const link = openStreamLink({
     description: 'user',
     log,
+    segment: SEGMENT,
     lost: () => {
       passt.again((fd) => {
         link.attach(fd);

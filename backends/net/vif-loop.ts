@@ -6,6 +6,7 @@ import { Doorbell } from '../../shim/io/doorbell.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
 import { FIXED_FILE, UringOp } from '../../shim/io/uring.js';
 import type { IoUring } from '../../shim/io/uring.js';
+import { VectorIo } from '../../shim/io/vector-io.js';
 import { Spin } from '../block/spin.js';
 import type { Control } from '../worker-host.js';
 import type { Credit } from './credit.js';
@@ -29,32 +30,52 @@ const POLLIN = 1;
 const RWF_NOWAIT = 8;
 const HIGH = 2 ** 32;
 
-/** The link's side of the io_uring, as its registered file 0. */
+/** The link's side of the io_uring, as its registered file 0; and past it, where a single frame is in a hurry. */
 export class UringLink implements TxSink, RxSource {
-  constructor(private readonly uring: IoUring) {}
+  readonly #now: VectorIo;
+
+  /**
+   * @param fd of the link
+   * @param waits whether a write that finds the link full waits for room
+   */
+  constructor(
+    private readonly uring: IoUring,
+    fd: number,
+    readonly waits = false,
+  ) {
+    this.#now = new VectorIo(fd);
+  }
 
   send(tag: number, address: number, count: number): void {
-    this.#push(UringOp.WRITEV, address, count, tag, Kind.TX);
+    this.#push(UringOp.WRITEV, address, count, this.waits ? 0 : RWF_NOWAIT, tag, Kind.TX);
   }
 
   sendPlain(tag: number, address: number, length: number): void {
-    this.#push(UringOp.WRITE, address, length, tag, Kind.TX);
+    this.#push(UringOp.WRITE, address, length, this.waits ? 0 : RWF_NOWAIT, tag, Kind.TX);
+  }
+
+  sendNow(address: number, count: number): number {
+    return this.#now.write(address, count);
+  }
+
+  readNow(address: number, count: number): number {
+    return this.#now.read(address, count);
   }
 
   read(buffer: number, address: number, length: number): void {
-    this.#push(UringOp.READ, address, length, buffer, Kind.RX);
+    this.#push(UringOp.READ, address, length, RWF_NOWAIT, buffer, Kind.RX);
   }
 
   readv(index: number, address: number, count: number): void {
-    this.#push(UringOp.READV, address, count, index, Kind.DIRECT);
+    this.#push(UringOp.READV, address, count, RWF_NOWAIT, index, Kind.DIRECT);
   }
 
   poll(): void {
     this.uring.push(UringOp.POLL_ADD, FIXED_FILE, 0, 0, 0, 0, 0, 0, POLLIN, 0, Kind.LINK);
   }
 
-  #push(opcode: number, address: number, length: number, lo: number, hi: number): void {
-    this.uring.push(opcode, FIXED_FILE, 0, -1, -1, address | 0, (address / HIGH) | 0, length, RWF_NOWAIT, lo, hi);
+  #push(opcode: number, address: number, length: number, rwFlags: number, lo: number, hi: number): void {
+    this.uring.push(opcode, FIXED_FILE, 0, -1, -1, address | 0, (address / HIGH) | 0, length, rwFlags, lo, hi);
   }
 }
 
@@ -89,7 +110,7 @@ export class VifLoop {
   #carrier = true;
   #disabled = false;
   readonly #spin = new Spin();
-  /** The last pass found nothing to do. */
+  /** The last pass found nothing to do, or what a peek had found. */
   #idle = false;
   /** When the link was last asked in vain, ms. */
   #askedAt = 0;
@@ -136,25 +157,32 @@ export class VifLoop {
   /** Moves what there is to move; never waits. True if anything moved. */
   pass(now: number): boolean {
     const consumed = this.#tx.consume(now);
-    this.#askAgain(now);
+    const peeked = this.#askAgain(now, this.#idle && consumed === 0);
     this.#rx.fill(now);
-    // What is submitted ends here and now; only where something is under way all the same is there more to wait for.
-    if (this.#uring.toSubmit > 0 || this.#linkPolled || this.#tx.inFlight > 0) this.#uring.enter(0, -1);
+    // What is submitted ends here and now; only where a frame is under way all the same is there more to wait for.
+    if (this.#uring.toSubmit > 0 || this.#tx.inFlight > 0) this.#uring.enter(0, -1);
     const completed = this.#reap(now);
     const delivered = this.#rx.deliver(now);
     this.#publish();
     this.#watchHealth();
-    const worked = consumed + completed + delivered > 0;
+    const moved = consumed + completed + delivered;
+    const worked = moved + peeked > 0;
     this.#judgeKicks(worked, now);
-    this.#idle = !worked;
+    // A frame that a peek has brought may have others behind it: those are asked for at once.
+    this.#idle = moved === 0;
     return worked;
   }
 
-  /** A spin asks the link each time, which is quicker than to be told; other work is not held up that often. */
-  #askAgain(now: number): void {
-    if (!this.#rx.linkEmpty || (!this.#idle && now - this.#askedAt < ASK_AGAIN_MS)) return;
+  /**
+   * A spin asks the link each time, which is quicker than to be told; other work is not held up that often. Returns how
+   * many frames that has brought already.
+   */
+  #askAgain(now: number, spinning: boolean): number {
+    if (!this.#rx.linkEmpty || (!spinning && now - this.#askedAt < ASK_AGAIN_MS)) return 0;
     this.#askedAt = now;
+    if (spinning) return this.#rx.peek(now);
     this.#rx.readable();
+    return 0;
   }
 
   /** A link that had nothing more is watched while we sleep. */

@@ -141,7 +141,7 @@ export class Vif implements NetBackend {
     const device = this.#device;
     this.#populate();
     this.#setCarrier();
-    device.publishAndSwitch(offeredFeatures(this.link, this.link.maxQueues ?? 1), XenbusState.InitWait);
+    device.publishAndSwitch(offeredFeatures(this.link.maxQueues ?? 1), XenbusState.InitWait);
     // The link is open and, if it is ours, up: all that a hotplug script would have done.
     device.hotplugDone();
     device.watchKey(`${device.backendPath}/rate`, () => {

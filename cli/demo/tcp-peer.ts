@@ -21,11 +21,13 @@ export type PeerMessage =
   | ({ readonly kind: 'received' } & Transfer)
   | ({ readonly kind: 'sent' } & Transfer);
 
-function say(message: PeerMessage): void {
+export function say<Message = PeerMessage>(message: Message): void {
   process.stdout.write(`${JSON.stringify(message)}\n`);
 }
 
-function sink(socket: Socket): void {
+const since = (started: number): number => (Date.now() - started) / 1000;
+
+export function sink(socket: Socket): void {
   const started = Date.now();
   const hash = createHash('sha256');
   let bytes = 0;
@@ -35,36 +37,43 @@ function sink(socket: Socket): void {
   });
   socket.on('error', () => {});
   socket.on('close', () => {
-    say({ kind: 'received', bytes, sha256: hash.digest('hex'), seconds: (Date.now() - started) / 1000 });
+    say({ kind: 'received', bytes, sha256: hash.digest('hex'), seconds: since(started) });
   });
 }
 
-/** A random block, each time with a number in front: cheap to make, and no two places alike. */
-async function source(socket: Socket): Promise<void> {
+/** A random block, each time with its place in front: cheap to make, and no two places alike. */
+export async function source(socket: Socket, total: number): Promise<void> {
   const started = Date.now();
   const hash = createHash('sha256');
   const random = randomBytes(2 ** 20);
+  let open = true;
   socket.on('error', () => {});
-  for (let at = 0; at < TRANSFER_BYTES; at += random.length) {
-    const block = Buffer.from(random);
-    block.writeUInt32LE(at, 0);
+  const closed = new Promise<void>((resolve) => {
+    socket.once('close', () => {
+      open = false;
+      resolve();
+    });
+  });
+  for (let at = 0; at < total && open; at += random.length) {
+    const block = Buffer.from(random.subarray(0, total - at));
+    block.writeUInt32LE(at >>> 0, 0);
     hash.update(block);
-    if (!socket.write(block)) await new Promise((resolve) => socket.once('drain', resolve));
+    if (!socket.write(block)) await Promise.race([closed, new Promise((resolve) => socket.once('drain', resolve))]);
   }
   socket.end();
-  const seconds = (Date.now() - started) / 1000;
-  say({ kind: 'sent', bytes: TRANSFER_BYTES, sha256: hash.digest('hex'), seconds });
+  if (open) say({ kind: 'sent', bytes: total, sha256: hash.digest('hex'), seconds: since(started) });
 }
 
-function listen(server: Server, port: number): Promise<void> {
+/** @param address to listen at */
+export function listen(server: Server, port: number, address: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, '0.0.0.0', resolve);
+    server.listen(port, address, resolve);
   });
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  await listen(createServer(sink), SINK_PORT);
-  await listen(createServer((socket) => void source(socket)), SOURCE_PORT);
+  await listen(createServer(sink), SINK_PORT, '0.0.0.0');
+  await listen(createServer((socket) => void source(socket, TRANSFER_BYTES)), SOURCE_PORT, '0.0.0.0');
   say({ kind: 'listening' });
 }

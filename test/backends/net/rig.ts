@@ -120,6 +120,7 @@ export class Rig {
         report: (report) => this.reports.push(report),
         params: {
           linkFd,
+          linkWaits: false,
           settings: { up: true, xdpHeadroom: 0, ...options.live },
           txRef: TX_REF,
           rxRef: RX_REF,

@@ -71,6 +71,8 @@ class Listener {
   }
 }
 
+const BLANK = NetTxFlag.csum_blank | NetTxFlag.data_validated;
+
 /** The relay hears of a new peer, and of the carrier, by messages: waits until frames pass both ways. */
 async function reached(lab: VifLab, peer: Peer): Promise<void> {
   await until(() => {
@@ -113,12 +115,12 @@ async function exchange(lab: VifLab, peer: Peer, count: number): Promise<string[
   return wrong;
 }
 
-test('frames of all sizes pass both ways, each after its length, and no segmentation is offered', async (t) => {
+test('frames of all sizes pass both ways, each after its length, and segmentation is offered', async (t) => {
   const listener = new Listener();
   await listener.listen();
   const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
   await lab.connect();
-  t.deepEqual([lab.key('feature-gso-tcpv4'), lab.key('feature-gso-tcpv6'), lab.key('feature-sg')], ['0', '0', '1']);
+  t.deepEqual([lab.key('feature-gso-tcpv4'), lab.key('feature-gso-tcpv6'), lab.key('feature-sg')], ['1', '1', '1']);
   const peer = await listener.peer(0);
   t.deepEqual(await exchange(lab, peer, 60), []);
   t.is(await lab.close(), 0);
@@ -126,21 +128,88 @@ test('frames of all sizes pass both ways, each after its length, and no segmenta
   listener.close();
 });
 
-test('a blank checksum is filled in, and a frame that is still to be segmented goes nowhere', async (t) => {
+test('a blank checksum is filled in', async (t) => {
   const listener = new Listener();
   await listener.listen();
   const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
   await lab.connect();
   const peer = await listener.peer(0);
-  const flags = NetTxFlag.csum_blank | NetTxFlag.data_validated;
-  lab.front.send(ipFrame({ payload: 5000, blank: true }).frame, { flags, extras: [gsoExtra(1400)] });
   for (const version of [4, 6] as const) {
     for (const protocol of [6, 17] as const) {
-      lab.front.send(ipFrame({ version, protocol, payload: 777, blank: true }).frame, { flags });
-      await until(() => peer.frames.length > 0);
-      t.true(peer.frames.shift()!.equals(ipFrame({ version, protocol, payload: 777 }).frame), `IPv${version} ${protocol}`);
+      for (const payload of [0, 1, 2, 3, 777]) {
+        lab.front.send(ipFrame({ version, protocol, payload, blank: true }).frame, { flags: BLANK });
+        await until(() => peer.frames.length > 0);
+        t.true(peer.frames.shift()!.equals(ipFrame({ version, protocol, payload }).frame), `IPv${version} ${protocol} ${payload}`);
+      }
     }
   }
+  t.is(await lab.close(), 0);
+  listener.close();
+});
+
+test('an unsegmented frame arrives as its segments, whole frames follow it, and one that cannot be cut goes nowhere', async (t) => {
+  const listener = new Listener();
+  await listener.listen();
+  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
+  await lab.connect();
+  const peer = await listener.peer(0);
+  for (const [version, type] of [[4, 1], [6, 2]] as const) {
+    const { frame, transport } = ipFrame({ version, payload: 60_000, blank: true });
+    // Segments smaller than a third of their headers: more bytes of headers than anybody needs.
+    lab.front.send(frame, { flags: BLANK, extras: [gsoExtra(20, type)] });
+    lab.front.send(frame, { flags: BLANK, extras: [gsoExtra(1400, type)] });
+    await until(() => peer.frames.length >= 43, () => `${peer.frames.length} segments`);
+    const end = transport + 20;
+    t.true(Buffer.concat(peer.frames.map((segment) => segment.subarray(end))).equals(Buffer.from(frame.subarray(end))));
+    t.deepEqual(peer.frames.map(({ length }) => length), [...new Array<number>(42).fill(1400 + end), 60_000 - 42 * 1400 + end]);
+    peer.frames.length = 0;
+    lab.front.send(plainFrame(99));
+    await until(() => peer.frames.length > 0);
+    t.true(peer.frames.shift()!.equals(Buffer.from(plainFrame(99))));
+    await until(() => lab.front.tx.responses === lab.front.tx.prod);
+    lab.front.txResponses();
+  }
+  t.is(await lab.close(), 0);
+  listener.close();
+});
+
+test('a burst of unsegmented frames waits for the stream and arrives whole; a peer that reads no more holds up nobody', async (t) => {
+  const listener = new Listener();
+  await listener.listen();
+  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
+  await lab.connect();
+  const peer = await listener.peer(0);
+  t.deepEqual(await exchange(lab, peer, 1), []);
+  peer.frames.length = 0;
+  const { frame, transport } = ipFrame({ payload: 60_000, blank: true });
+  const send = (): void => void lab.front.send(frame, { flags: BLANK, extras: [gsoExtra(1448)] });
+  const answered = async (): Promise<void> => {
+    await until(() => lab.front.tx.responses === lab.front.tx.prod, () => 'the guest waits for the peer');
+    lab.front.txResponses();
+  };
+  const SEGMENTS = 42;
+  /** As many as the frontend has pages for. */
+  const BURST = 7;
+  for (let i = 0; i < BURST; i++) send();
+  await answered();
+  await until(() => peer.frames.length === BURST * SEGMENTS, () => `${peer.frames.length} segments`);
+  const payload = Buffer.from(frame.subarray(transport + 20));
+  for (let i = 0; i < BURST; i++) {
+    const segments = peer.frames.slice(i * SEGMENTS, (i + 1) * SEGMENTS).map((segment) => segment.subarray(transport + 20));
+    t.true(Buffer.concat(segments).equals(payload), `frame ${i}`);
+  }
+  peer.socket.pause();
+  for (let i = 0; i < 12; i++) {
+    for (let k = 0; k < BURST; k++) send();
+    await answered();
+  }
+  t.is(lab.backend.stats().txDropLink, 0);
+  peer.socket.resume();
+  // Frames that were held are there, the others are not, and new ones pass.
+  await until(() => peer.frames.length >= (BURST + 2) * SEGMENTS);
+  await sleep(300);
+  peer.frames.length = 0;
+  t.deepEqual(await exchange(lab, peer, 3), []);
   t.is(await lab.close(), 0);
   listener.close();
 });

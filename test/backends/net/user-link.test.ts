@@ -1,10 +1,12 @@
 /** The link `user` with the real passt, where it is installed; no privilege is needed. */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import test from 'ava';
 import { openUserLink } from '../../../backends/net/user-link.js';
 import { OperatorError } from '../../../shim/observe/errors.js';
 import { silentLog } from '../../../shim/observe/log.js';
+import { TcpClient } from './tcp-client.js';
 import { until, VifLab } from './vif-lab.js';
 
 const missing = spawnSync('passt', ['--version'], { stdio: 'ignore' }).error !== undefined;
@@ -24,11 +26,12 @@ function children(): number[] {
   });
 }
 
+const MAC = [0, 0x16, 0x3e, 0, 0, 1];
+
 /** Who has the gateway's address? passt answers for it, and for every other but the guest's. */
 function arpRequest(target: readonly number[]): Uint8Array {
-  const mac = [0, 0x16, 0x3e, 0, 0, 1];
   return Uint8Array.from([
-    ...new Array<number>(6).fill(255), ...mac, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, ...mac, 10, 0, 0, 77, 0, 0, 0, 0, 0, 0, ...target,
+    ...new Array<number>(6).fill(255), ...MAC, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, ...MAC, 10, 0, 0, 77, 0, 0, 0, 0, 0, 0, ...target,
     ...new Array<number>(18).fill(0),
   ]);
 }
@@ -69,6 +72,43 @@ withPasst('passt answers the guest, is started again when it dies, and is gone w
       return false;
     }
   }).length, 0);
+});
+
+/** The gateway of this host, which passt makes the guest's name for the host itself. */
+function gateway(): number[] | undefined {
+  const line = readFileSync('/proc/net/route', 'utf8').split('\n').map((each) => each.split('\t')).find((each) => each[1] === '00000000');
+  return line && [...Buffer.from(line[2]!, 'hex')].reverse();
+}
+
+const withGateway = missing || gateway() === undefined ? test.skip : test.serial;
+if (!missing && gateway() === undefined) console.log('TCP through a user link skipped: this host has no default route');
+
+withGateway('what a guest sends unsegmented through passt arrives byte for byte', async (t) => {
+  const arrived: Buffer[] = [];
+  const server = createServer((socket) => {
+    socket.on('data', (chunk) => arrived.push(chunk));
+    socket.on('error', () => {});
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const lab = new VifLab({ link: openUserLink(silentLog) });
+  await lab.connect();
+  const mac = [...(await answered(lab)).subarray(22, 28)];
+  const { port } = server.address() as AddressInfo;
+  const client = new TcpClient(
+    lab, { mac: MAC, address: [10, 0, 0, 77], port: 40_000 }, { mac, address: gateway()!, port });
+  await client.connect();
+  const payload = Buffer.alloc(64_000).map((_, i) => (i * 7 + (i >> 8)) & 255);
+  // The window of a connection that has just begun: what passt has no room for it does not take at once.
+  for (const bytes of [1000, 14_000, 30_000, 64_000]) {
+    const before = arrived.reduce((sum, chunk) => sum + chunk.length, 0);
+    await client.send(payload.subarray(0, bytes), 1400);
+    await until(() => arrived.reduce((sum, chunk) => sum + chunk.length, 0) === before + bytes);
+    t.true(Buffer.concat(arrived).subarray(before).equals(payload.subarray(0, bytes)), `${bytes} bytes`);
+  }
+  t.is(lab.backend.stats().txDropLink, 0);
+  server.close();
+  t.is(await lab.close(), 0);
+  await until(() => children().length === 0);
 });
 
 test('without passt the operator is told what to install', (t) => {
