@@ -40,6 +40,10 @@ export const commands: Readonly<Record<string, Command>> = Object.freeze({
     summary: 'tell a guest how much of its memory to use',
     run: async (argv) => (await import('./control/memory.js')).memSet(argv),
   },
+  page: {
+    summary: 'look at and steer a guest whose memory is paged',
+    run: async (argv) => (await import('./control/page.js')).page(argv),
+  },
   net: {
     summary: "list, attach, detach and change a guest's network interfaces while it runs",
     run: async (argv) => (await import('./control/net.js')).net(argv),

@@ -158,6 +158,11 @@ export function guestSize(argv: readonly string[]): { memory: number; vcpus: num
   return { memory, vcpus: number('cpus') ?? number('maxcpus') ?? places };
 }
 
+/** Whether the command says how much RAM the machine starts with. */
+export function givesMemory(argv: readonly string[]): boolean {
+  return argv.some((argument, i) => /^--?m$/.test(argument) && keyValues(argv[i + 1] ?? '', 'size').has('size'));
+}
+
 /** Whether the command opens this file itself (for booting from the emulated disk before the guest unplugs it). */
 export function mentions(argv: readonly string[], file: string): boolean {
   return argv.some((argument) => argument === file

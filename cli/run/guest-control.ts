@@ -10,6 +10,7 @@ import type { Guest } from './guest.js';
 import { memoryControl } from './memory-control.js';
 import { netControl } from './net-control.js';
 import { notUp } from './not-up.js';
+import { pageControl } from './page-control.js';
 
 const HOME = `/local/domain/${DOMID}`;
 
@@ -50,6 +51,7 @@ export function guestControl(
     ...blockControl(guest.block),
     ...memoryControl(guest, store, about().memory),
     ...netControl(guest.net),
+    ...pageControl(guest),
     'vcpu-set': ({ count }) => {
       if (guest.state === 'starting') notUp();
       const { vcpus } = about();

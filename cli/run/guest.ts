@@ -10,6 +10,9 @@ import { native, type Watcher } from '../../kvm/native.js';
 import type { DomainConfig } from '../../shim/domain/config.js';
 import { Domain } from '../../shim/domain/domain.js';
 import { Dispatcher } from '../../shim/hypercall/dispatch.js';
+import { ShutdownReason } from '../../shim/abi/sched.js';
+import { startPaging } from '../../shim/domain/paging.js';
+import type { Pager } from '../../shim/memory/pager.js';
 import type { Log } from '../../shim/observe/log.js';
 import { createGuestHome, removeGuestHome } from '../../shim/xenstore/guest-home.js';
 import type { Xenstore } from '../../shim/xenstore/xenstore.js';
@@ -20,6 +23,7 @@ import type { DiskOption } from './disk-option.js';
 import type { DiskPart } from './disk-part.js';
 import { NetDevices } from './net-devices.js';
 import { OtherBackends } from './other-backends.js';
+import type { PagingPart } from './page-file.js';
 import type { VifPart } from './vif-part.js';
 
 export interface GuestParts {
@@ -27,6 +31,8 @@ export interface GuestParts {
   readonly name: string;
   /** Bytes. */
   readonly memory: number;
+  /** Bytes of it that the guest is to use from the start; otherwise all. */
+  readonly memoryTarget?: number;
   readonly vcpus: number;
   readonly disks: readonly DiskPart[];
   /** Opens one that is attached later. @throws OperatorError */
@@ -36,6 +42,10 @@ export interface GuestParts {
   readonly backends: readonly BackendPart[];
   /** What Xen offers this guest. */
   readonly domain?: Partial<DomainConfig>;
+  /** Of `--page-to`. */
+  readonly paging?: PagingPart;
+  /** The machine cannot go on: it is to end at once. */
+  readonly lost: () => void;
   readonly console: Parameters<typeof createConsole>[0]['io'];
   readonly xenstore: Xenstore;
   readonly log: Log;
@@ -63,6 +73,7 @@ export class Guest {
   #console: Promise<ConsoleBackend> | undefined;
   /** The disks are one of them, the network interfaces another, those of `--backend` the third. */
   #backends: readonly PvBackend[] = [];
+  #pager: Pager | undefined;
   #closed = false;
   #shutDown = false;
 
@@ -87,6 +98,11 @@ export class Guest {
     return this.#shutDown ? 'shutdown' : 'running';
   }
 
+  /** Undefined without `--page-to`, and before the guest has found Xen. */
+  get pager(): Pager | undefined {
+    return this.#pager;
+  }
+
   /** Asks the guest as `xl shutdown` does. False if its drivers have not come up yet. */
   control(request: 'poweroff' | 'reboot'): boolean {
     if (this.#domain === undefined) return false;
@@ -101,6 +117,7 @@ export class Guest {
     await this.#letGo();
     await Promise.allSettled(this.#backends.map((backend) => backend.close()));
     await this.#console?.then((open) => open.close(), () => {});
+    this.#pager?.close();
     this.#domain?.close();
   }
 
@@ -116,6 +133,7 @@ export class Guest {
     const uuid = Buffer.from(this.uuid.replaceAll('-', ''), 'hex');
     const domain = new Domain({ bridge, config: { ...this.#parts.domain, name, domid: DOMID, uuid }, log });
     this.#domain = domain;
+    this.#pager = this.#startPager(domain);
     domain.onLetGo(() => this.#letGo());
     domain.on('reset', () => this.#furnish(domain));
     domain.on('shutdown', () => {
@@ -133,9 +151,27 @@ export class Guest {
     return new Dispatcher(domain);
   }
 
+  /** Before any other thread is there: from here on frames come and go. */
+  #startPager(domain: Domain): Pager | undefined {
+    const { paging, lost, log } = this.#parts;
+    if (paging === undefined) return undefined;
+    const failed = (): void => {
+      domain.shutdown(ShutdownReason.crash);
+      // A vCPU that waits for a page does not even hear that the machine has crashed.
+      lost();
+    };
+    try {
+      return startPaging(domain, { ...paging, log, failed });
+    } catch (error) {
+      log.error({ error: String(error) }, 'the memory of this guest cannot be paged: the guest is ended');
+      failed();
+      return undefined;
+    }
+  }
+
   /** Home, rings and devices, as a toolstack makes them before the guest's first instruction. */
   #furnish(domain: Domain): void {
-    const { xenstore, name, memory, vcpus, log } = this.#parts;
+    const { xenstore, name, memory, memoryTarget = memory, vcpus, log } = this.#parts;
     this.#shutDown = false;
     const { store, console } = domain;
     createGuestHome(xenstore.client, {
@@ -143,6 +179,7 @@ export class Guest {
       name,
       uuid: this.uuid,
       memoryKib: memory / 1024,
+      targetKib: memoryTarget / 1024,
       vcpus,
       store: { port: store.port.remotePort, gfn: store.gfn },
       console: { port: console.port.remotePort, gfn: console.gfn },

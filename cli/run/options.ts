@@ -2,9 +2,12 @@
 import { OperatorError } from '../../shim/observe/errors.js';
 import { parseOptions } from '../arguments.js';
 import { parseBackend, type BackendOption } from './backend-option.js';
+import { KVM_MODES, type WantedMode } from '../check/kvm.js';
 import { choice } from './choice.js';
 import { DISK_OPTIONS, parseDisk, parseQueuesPerWorker, type DiskOption } from './disk-option.js';
 import { DOMAIN_USAGE, domainOptions, parseDomain, type DomainOptions } from './domain-options.js';
+import { MEMORY_USAGE, memoryOptions, parseMemory, type MemoryOption } from './memory-option.js';
+import { PAGING_USAGE, pagingOptions, parsePaging, type PagingOption } from './paging-option.js';
 import { parseVif, VIF_LINKS, VIF_OPTIONS, type VifOption } from './vif-option.js';
 
 /** Where the PV console goes. */
@@ -24,6 +27,9 @@ export interface RunOptions {
   readonly backends: readonly BackendOption[];
   readonly consoles: readonly ConsoleOption[];
   readonly domain: DomainOptions;
+  readonly kvmMode: WantedMode;
+  readonly memory: MemoryOption;
+  readonly paging?: PagingOption;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   /** The program and its arguments. */
@@ -44,7 +50,8 @@ Starts QEMU with a Xen guest in it, and the backends of the guest's PV devices.
                           a backend of your own, see docs/writing-a-backend.md
   --console[=stdio]       PV console on this terminal (Ctrl-] leaves it); without it: \`xenshim console NAME\`
   --console=log:FILE      PV console output also into FILE
-${DOMAIN_USAGE}  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info)
+${MEMORY_USAGE}${PAGING_USAGE}${DOMAIN_USAGE}  --kvm-mode auto|xen|any  whether KVM forwards hypercalls or xenshim takes them itself (default: what the host has)
+  --log-level LEVEL       ${LOG_LEVELS.join(', ')} (default: info)
   --log-format FORMAT     ${LOG_FORMATS.join(', ')} (default: text); the log goes to standard error
 `;
 
@@ -76,6 +83,9 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
       backend: { type: 'string', multiple: true, default: [] },
       console: { type: 'string', multiple: true, default: [] },
       ...domainOptions,
+      'kvm-mode': { type: 'string', default: 'auto' },
+      ...memoryOptions,
+      ...pagingOptions,
       'log-level': { type: 'string', default: 'info' },
       'log-format': { type: 'string', default: 'text' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -96,6 +106,7 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
   const vifs = values.vif.map(parseVif);
   const taps = vifs.flatMap(({ link }) => (link.kind === 'tap' ? link.name : []));
   if (new Set(taps).size < taps.length) throw new OperatorError('USAGE', 'two --vif name the same tap', 'give each its own');
+  const paging = parsePaging(values);
   const perWorker = values['queues-per-worker'];
   return {
     name,
@@ -105,6 +116,9 @@ export function parseRun(argv: readonly string[]): RunOptions | undefined {
     backends: values.backend.map(parseBackend),
     consoles: values.console.map(parseConsole),
     domain: parseDomain(values),
+    kvmMode: choice('kvm-mode', values['kvm-mode'], KVM_MODES),
+    memory: parseMemory(values),
+    ...(paging === undefined ? {} : { paging }),
     logLevel: choice('log-level', values['log-level'], LOG_LEVELS),
     logFormat: choice('log-format', values['log-format'], LOG_FORMATS),
     qemu: [program, ...rest],

@@ -28,6 +28,8 @@ export interface QemuProcess {
   readonly exited: Promise<QemuExit>;
   /** Asks QEMU to end; it does so cleanly. */
   terminate(): void;
+  /** Ends QEMU without asking: its vCPUs wait for what never comes. */
+  kill(): void;
 }
 
 /** @param program full path. @param stdin whether QEMU gets our standard input */
@@ -47,6 +49,9 @@ export function startQemu(program: string, args: readonly string[], bridgeFd: nu
     exited,
     terminate: () => {
       child.kill('SIGTERM');
+    },
+    kill: () => {
+      child.kill('SIGKILL');
     },
   };
 }

@@ -10,7 +10,8 @@ import { XEN_VERSION } from '../../shim/abi/release.js';
 import { OWN_PAGES } from '../../shim/domain/own-pages.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { Log } from '../../shim/observe/log.js';
-import { requireKvm } from '../check/kvm.js';
+import { tapsWait } from '../check/kernel.js';
+import { ANY_KVM_COSTS, kvmMode, probeKvm } from '../check/kvm.js';
 import { serveControl, type ControlHandlers } from '../control/server.js';
 import { additions, guestSize, mentions } from '../qemu/command-line.js';
 import { checkedProgram } from '../qemu/program.js';
@@ -21,7 +22,9 @@ import { openDisk, placed, type DiskPart } from './disk-part.js';
 import type { GuestParts } from './guest.js';
 import { DOMID } from './domid.js';
 import { createLogger } from './logger.js';
+import { placeMemory } from './memory-option.js';
 import { notUp } from './not-up.js';
+import { openPaging } from './page-file.js';
 import { parseRun, RUN_USAGE, type RunOptions } from './options.js';
 import { openVif, type VifPart } from './vif-part.js';
 import { startQemu, type QemuExit, type QemuProcess } from './qemu-process.js';
@@ -42,15 +45,22 @@ export async function run(argv: readonly string[]): Promise<number> {
 
 async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> {
   const log = createLogger(options.logLevel, options.logFormat);
-  const [qemu, ...qemuArgs] = options.qemu;
+  const [qemu, ...given] = options.qemu;
+  const memory = placeMemory(options.memory, given);
+  const qemuArgs = [...given, ...memory.args];
   const program = checkedProgram(qemu);
   const added = additions(qemuArgs);
   const disks = await openDisks(options, qemuArgs, cleanup, log);
   const vifs = openVifs(options, log, cleanup);
   const backends = await Promise.all(options.backends.map(loadBackend));
   // Last, so that whatever is wrong with the command itself is told on any machine.
-  requireKvm();
+  if (tapsWait() && options.vifs.some(({ link }) => link.kind === 'tap' || link.kind === 'bridge')) {
+    log.warn({}, 'network interfaces on taps need Linux 6.4: on this kernel they carry nothing');
+  }
+  const mode = kvmMode(probeKvm(), options.kvmMode);
 
+  const paging = options.paging && openPaging(options.paging, guestSize(qemuArgs).memory, qemuArgs);
+  if (paging !== undefined) cleanup.add(() => paging.close());
   const dir = makeRunDir(options.name);
   // The guest's own commands come in when there is a guest.
   const handlers: Record<string, ControlHandlers[string]> = { shutdown: notUp, reboot: notUp };
@@ -58,7 +68,8 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   cleanup.add(() => removeRunDir(dir));
   cleanup.add(() => control.close());
 
-  const bridge = new NativeBridge({ ownPages: OWN_PAGES, xenVersion: XEN_VERSION, log: pluginLog(log) });
+  const anyKvm = mode === 'any-kvm';
+  const bridge = new NativeBridge({ ownPages: OWN_PAGES, xenVersion: XEN_VERSION, anyKvm, log: pluginLog(log) });
   cleanup.add(() => bridge.close());
   const stdio = options.consoles.some(({ to }) => to === 'stdio');
   const machine = startQemu(program, [...qemuArgs, ...added], bridge.pluginFd, !stdio);
@@ -71,6 +82,10 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   let connected = false;
   void bridge.connected.then((capabilities) => {
     connected = true;
+    if (anyKvm) {
+      log.info({ qemu: machine.pid }, `mode any-kvm: xenshim takes hypercalls itself; ${ANY_KVM_COSTS}`);
+      return;
+    }
     const names = Object.entries(KvmXenCap).filter(([, bit]) => (capabilities & bit) !== 0).map(([name]) => name);
     log.info({ qemu: machine.pid, capabilities: names.join(' ') }, 'mode kvm-xen: KVM forwards hypercalls');
   });
@@ -81,11 +96,14 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
     bridge,
     name: options.name,
     ...guestSize(qemuArgs),
+    ...(memory.target === undefined ? {} : { memoryTarget: memory.target }),
     domain: options.domain,
     disks,
     openDisk: (option, vdev) => openDisk(option, vdev, mentions(qemuArgs, option.file), log, options.queuesPerWorker),
     vifs,
     backends,
+    ...(paging === undefined ? {} : { paging }),
+    lost: () => machine.kill(),
     console: {
       socket: dir.console,
       ...(stdio ? { terminal: { input: process.stdin, output: process.stdout } } : {}),

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <ctime>
 
 #include "core/uffd.h"
 #include "pager/page_sum.h"
@@ -33,6 +34,12 @@ constexpr int kRetryFull = 100;
 void Signal(int fd) {
   const uint64_t one = 1;
   (void)!write(fd, &one, sizeof one);
+}
+
+uint64_t Now() {  // µs
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
 }
 
 void Drain(int fd) {
@@ -182,6 +189,17 @@ void Pager::ServeRing() {
 }
 
 bool Pager::PageIn(Frame frame, bool protection) {
+  const uint64_t began = Now();
+  header_->serving_since.store(static_cast<uint32_t>(began / 1000));
+  header_->serving.store(static_cast<uint32_t>(frame.gfn() + 1));
+  const bool done = Bring(frame, protection);
+  header_->serving.store(0);
+  const auto took = static_cast<uint32_t>(std::min<uint64_t>(Now() - began, UINT32_MAX));
+  if (took > header_->slowest.load()) header_->slowest.store(took);
+  return done;
+}
+
+bool Pager::Bring(Frame frame, bool protection) {
   auto& word = Word(frame);
   const uint32_t state = word.load() & kFrameStateMask;
   if (state == kFramePaged || state == kFramePagingIn) return CopyIn(frame);
@@ -200,38 +218,75 @@ bool Pager::PageIn(Frame frame, bool protection) {
   return true;
 }
 
+template <typename Fit>
+uint64_t Pager::Ahead(Frame frame, Fit fit) {
+  const uint64_t gfn = frame.gfn();
+  Stream* stream = nullptr;
+  for (Stream& each : streams_)
+    if (each.next == gfn) stream = &each;
+  if (stream == nullptr) {
+    stream = &streams_[oldest_stream_++ % kStreams];
+    stream->count = 1;
+  } else {
+    stream->count = std::min(stream->count * 2, kMostAhead);
+  }
+  const uint32_t resident = header_->resident.load(), limit = header_->max_resident.load();
+  const uint64_t most = std::min({stream->count, frame.range->pages - frame.index,
+                                  static_cast<uint64_t>(resident < limit ? limit - resident : 1)});
+  uint64_t count = 1;
+  while (count < most && fit(Word({frame.range, frame.index + count}).load() & kFrameStateMask)) count++;
+  stream->next = gfn + count;
+  return count;
+}
+
 bool Pager::CopyIn(Frame frame) {
   if (!MakeRoom()) return false;
-  const ssize_t length = pread(options_.file, page_, kPage, static_cast<off_t>(frame.gfn() * kPage));
-  if (length != static_cast<ssize_t>(kPage)) {
-    Fail(length < 0 ? errno : ENODATA, frame.gfn());
-    return false;
-  }
-  if (PageSum(page_) != frame.range->sums[frame.index]) {
-    Fail(EUCLEAN, frame.gfn());
-    return false;
-  }
-  for (;;) {
-    uffdio_copy copy{frame.hva(), reinterpret_cast<uint64_t>(page_), kPage, 0, 0};
-    if (ioctl(options_.uffd, UFFDIO_COPY, &copy) == 0) break;
-    if (errno == EAGAIN) continue;  // QEMU changes its mappings at this moment
+  const uint64_t count =
+      ReadIn(frame, Ahead(frame, [](uint32_t state) { return state == kFramePaged || state == kFramePagingIn; }));
+  if (count == 0) return false;
+  for (uint64_t done = 0; done < count;) {
+    const Frame at{frame.range, frame.index + done};
+    uffdio_copy copy{at.hva(), reinterpret_cast<uint64_t>(pages_ + done * kPage), (count - done) * kPage, 0, 0};
+    const int error = ioctl(options_.uffd, UFFDIO_COPY, &copy) == 0 ? 0 : errno;
+    const uint64_t copied = copy.copy > 0 ? static_cast<uint64_t>(copy.copy) / kPage : 0;
+    for (uint64_t i = 0; i < copied; i++) Settle({frame.range, at.index + i}, done + i == 0 ? kFrameReferenced : 0);
+    done += copied;
+    if (error == 0 || error == EAGAIN || copied > 0) continue;  // EAGAIN: QEMU changes its mappings at this moment
+    // Those further on are nobody's yet: they stay where they are.
+    if (done > 0) return true;
     // Its process has ended (ESRCH), or there is no memory; EEXIST would be somebody touching what is not there.
-    if (errno != ESRCH) Fail(errno, frame.gfn());
+    if (error != ESRCH) Fail(error, frame.gfn());
     return false;
   }
-  // The frame is there before its word says so.
+  return true;
+}
+
+// Reads frames from the page file: how many of them are as they were written. 0 after Fail, if the first is not.
+uint64_t Pager::ReadIn(Frame frame, uint64_t count) {
+  const ssize_t length = pread(options_.file, pages_, count * kPage, static_cast<off_t>(frame.gfn() * kPage));
+  const int error = length < 0 ? errno : ENODATA;
+  for (uint64_t i = 0; i < count; i++) {
+    const bool there = length >= static_cast<ssize_t>((i + 1) * kPage);
+    if (there && PageSum(pages_ + i * kPage) == frame.range->sums[frame.index + i]) continue;
+    // Nobody has asked for the others yet.
+    if (i == 0) Fail(there ? EUCLEAN : error, frame.gfn());
+    return i;
+  }
+  return count;
+}
+
+// The page of a frame is there: its word says so from now on, unless the guest has given the frame back in the meantime.
+void Pager::Settle(Frame frame, uint32_t extra) {
   auto& word = Word(frame);
   uint32_t seen = word.load();
   do {
-    if ((seen & kFrameStateMask) == kFrameReleased) {
-      // Given back in the meantime.
-      Punch(frame, 1);
-      return true;
-    }
-  } while (!word.compare_exchange_weak(seen, kFrameRam | kFrameReferenced | (seen & kFrameDirty)));
+    const uint32_t state = seen & kFrameStateMask;
+    if (state == kFrameReleased || state == kFrameUnbacked) return Punch(frame, 1);
+    // Given back, had anew and pinned since: it is in use already, and counted.
+    if (state != kFramePaged && state != kFramePagingIn) return;
+  } while (!word.compare_exchange_weak(seen, kFrameRam | extra | (seen & kFrameDirty)));
   header_->resident.fetch_add(1);
   header_->paged_in.fetch_add(1);
-  return true;
 }
 
 void Pager::ZeroIn(Frame frame) {
@@ -241,18 +296,21 @@ void Pager::ZeroIn(Frame frame) {
     auto& word = Word({frame.range, index});
     uint32_t seen = word.load();
     if ((seen & ~kFrameDirty) != kFrameUnbacked) return false;
-    if (!word.compare_exchange_strong(seen, kFrameRam | kFrameReferenced | (seen & kFrameDirty))) return false;
+    const uint32_t mark = index == frame.index ? kFrameReferenced : 0;
+    if (!word.compare_exchange_strong(seen, kFrameRam | mark | (seen & kFrameDirty))) return false;
     header_->resident.fetch_add(1);
     header_->zeroed.fetch_add(1);
     return true;
   };
   claim(frame.index);
-  // Neighbours, as long as the limit is not near.
   const uint32_t limit = header_->max_resident.load();
-  const bool room = header_->resident.load() + kZeroBlock < limit - limit / 8;
-  if (room) {
+  if (header_->resident.load() + kZeroBlock < limit - limit / 8) {
+    // Neighbours, as long as the limit is not near.
     while (begin > first && claim(begin - 1)) begin--;
     while (end < std::min(first + kZeroBlock, frame.range->pages) && claim(end)) end++;
+  } else {
+    const uint64_t last = frame.index + Ahead(frame, [](uint32_t state) { return state == kFrameUnbacked; });
+    while (end < last && claim(end)) end++;
   }
   while (begin < end) {
     uffdio_zeropage zero{{frame.range->hva + begin * kPage, (end - begin) * kPage}, 0, 0};
@@ -276,11 +334,15 @@ bool Pager::MakeRoom() {
   while (header_->resident.load() >= header_->max_resident.load()) {
     const int64_t evicted = EvictSome();
     if (evicted > 0) continue;
-    if (evicted == 0) break;  // all pinned: over the limit rather than stuck
+    if (evicted == 0) {
+      // All pinned: over the limit rather than stuck.
+      header_->crowded.fetch_add(1);
+      break;
+    }
     // The page file is full. The guest waits until there is room again, for nothing of it may be lost.
     if (header_->blocked.exchange(static_cast<uint32_t>(-evicted)) == 0) Signal(options_.done);
     pollfd bell{options_.bell, POLLIN, 0};
-    poll(&bell, 1, kRetryFull);
+    if (poll(&bell, 1, kRetryFull) > 0) Drain(options_.bell);
     if (stop_.load()) return false;
   }
   if (header_->blocked.exchange(0) != 0) Signal(options_.done);

@@ -32,6 +32,9 @@ struct PagerOptions {
 };
 
 class Pager {
+  static constexpr uint64_t kMostAhead = 16;
+  static constexpr size_t kStreams = 4;
+
  public:
   // Descriptors are the caller's and stay open until the pager has been destroyed.
   explicit Pager(const PagerOptions& options);
@@ -65,7 +68,14 @@ class Pager {
   void ServeFaults();
   // Brings a frame in; `write` if a write to a protected page waits. False after Fail.
   bool PageIn(Frame frame, bool protection);
+  bool Bring(Frame frame, bool protection);
   bool CopyIn(Frame frame);
+  // How many frames from `frame` on are worth bringing in at once: one, or more if those before were asked for in turn.
+  // Only frames for which `fit` says so (of a state) are counted.
+  template <typename Fit>
+  uint64_t Ahead(Frame frame, Fit fit);
+  uint64_t ReadIn(Frame frame, uint64_t count);
+  void Settle(Frame frame, uint32_t extra);
   void ZeroIn(Frame frame);
   // Makes room for one more; waits while the page file is full. False when the pager is to stop.
   bool MakeRoom();
@@ -91,11 +101,17 @@ class Pager {
   std::vector<Range> ranges_;
   size_t hand_range_ = 0;
   uint64_t hand_index_ = 0;
+  // Runs of frames that are being asked for in sequence: the next one expected, and how many to bring then.
+  struct Stream {
+    uint64_t next, count;
+  };
+  Stream streams_[kStreams]{};
+  size_t oldest_stream_ = 0;
   std::timed_mutex mutex_;
   std::thread thread_;
   std::atomic<bool> stop_{false};
   bool started_ = false;
-  alignas(4096) uint8_t page_[4096];
+  alignas(4096) uint8_t pages_[kMostAhead * 4096];
 };
 
 }  // namespace xenshim

@@ -74,10 +74,16 @@ export class Vcpus {
     return (this.#states.get(vcpu)?.upcallVector ?? 0) !== 0;
   }
 
+  /**
+   * HVMOP_set_evtchn_upcall_vector. What is pending already is told by the new vector, as Xen does it; KVM interrupts a
+   * vCPU only for a word of events that had none, so that a vCPU without a vector would not hear of that word any more.
+   */
   setVector(vcpu: number, vector: number): number {
     const result = kvmResult(() => this.#bridge.setUpcallVector(vcpu, vector));
-    if (result === 0) this.#state(vcpu).upcallVector = vector;
-    return result;
+    if (result !== 0) return result;
+    this.#state(vcpu).upcallVector = vector;
+    this.#channels().redeliver(vcpu, false);
+    return 0;
   }
 
   /** VCPUOP_register_vcpu_info: moves a vcpu_info out of shared_info, for good. */

@@ -88,6 +88,7 @@ export function attachGuest(handles: GuestHandles, patience: Patience | null = n
     memory.frames = frames ?? null;
     const own = mapWindow(handles.own.fd, 0, 0, handles.own.pages);
     const grantTable = new GrantTable(handles.grants, memory, own, handles.domid);
+    grantTable.quicken();
     if (frames !== undefined) grantTable.frames.residency = grantResidency(frames);
     return {
       memory,

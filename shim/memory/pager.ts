@@ -7,8 +7,9 @@ import type { RamRange, RamWatch } from '../../kvm/bridge.js';
 import { native, type NativePager, type Watcher } from '../../kvm/native.js';
 import { Errno } from '../abi/errno.js';
 import type { Log } from '../observe/log.js';
-import { FrameState, type FrameHandles, type Frames, type PagingStats } from './frames.js';
+import { FrameState, type FrameHandles, type Frames } from './frames.js';
 import { PAGE_SIZE } from './guest-memory.js';
+import type { FrameCensus, PagingStats } from './paging-stats.js';
 
 export interface PagerParts {
   readonly frames: Frames;
@@ -25,6 +26,10 @@ export interface PagerParts {
   readonly failed: () => void;
 }
 
+/** How often it is looked whether a page takes long, and from when on that is said; ms. */
+const LOOK_EVERY = 2000;
+const LONG = 10_000;
+
 export class Pager {
   readonly #frames: Frames;
   readonly #native: NativePager;
@@ -34,6 +39,10 @@ export class Pager {
   readonly #descriptors: readonly number[];
   readonly #failed: () => void;
   readonly #waiting = new Set<() => void>();
+  readonly #ram: readonly RamRange[];
+  readonly #timer: NodeJS.Timeout;
+  #slow = false;
+  #crowded = 0;
   #blocked = false;
   #told = false;
   #ended = false;
@@ -42,6 +51,7 @@ export class Pager {
   constructor(parts: PagerParts) {
     const { frames, handles, ram, watch, file } = parts;
     this.#frames = frames;
+    this.#ram = ram;
     this.#log = parts.log;
     this.#failed = parts.failed;
     this.#descriptors = [watch.fd, this.#done];
@@ -57,6 +67,7 @@ export class Pager {
     });
     this.#watcher = native.watchReadable(this.#done, () => this.#look());
     this.#native.start();
+    this.#timer = setInterval(() => this.#watch(), LOOK_EVERY).unref();
   }
 
   /** Evicts what can be of a range of frames; how many, or -EBUSY if none because of pins, or another errno. */
@@ -86,10 +97,21 @@ export class Pager {
     return this.#frames.stats();
   }
 
+  /** Counts the guest's frames, one by one. */
+  census(): FrameCensus {
+    return this.#frames.census(this.#ram);
+  }
+
+  /** How much of the guest may be there, bytes. What is pinned stays even so. */
+  limit(bytes: number): void {
+    this.#frames.limit(Math.floor(bytes / PAGE_SIZE));
+  }
+
   /** Ends it. The guest must be gone: what is paged out is lost. */
   close(): void {
     if (this.#ended) return;
     this.#ended = true;
+    clearInterval(this.#timer);
     this.#watcher.close();
     this.#native.stop();
     for (const fd of this.#descriptors) native.closeFd(fd);
@@ -111,6 +133,22 @@ export class Pager {
       else this.#log.info({}, 'the page file can grow again: the guest goes on');
     }
     this.#wake();
+  }
+
+  /** Says what an operator has to know: that somebody waits long, or that the limit cannot be kept. */
+  #watch(): void {
+    const { oldestWait, waiting, crowded } = this.#frames.stats();
+    const slow = oldestWait > LONG;
+    if (slow && !this.#slow && !this.#blocked) {
+      const gfn = this.#frames.serving;
+      this.#log.warn({ ms: oldestWait, waiting, ...(gfn === undefined ? {} : { gfn }) }, 'a page of the guest takes long to come');
+    }
+    this.#slow = slow;
+    if (crowded !== this.#crowded && this.#crowded === 0) {
+      this.#log.warn({ pinned: this.census().pinned },
+        'everything that may be there is pinned: the guest has more in memory than its limit; raise it with `xenshim page limit`');
+    }
+    this.#crowded = crowded;
   }
 
   #wake(): void {

@@ -21,6 +21,8 @@ test('a QEMU command alone is enough, and everything else has its default', (t) 
         poweroff: 'destroy', reboot: 'restart', crash: 'panic', watchdog: 'panic', softReset: 'soft-reset',
       },
     },
+    kvmMode: 'auto',
+    memory: {},
     logLevel: 'info',
     logFormat: 'text',
     qemu: ['qemu-system-x86_64', '-m', '1G', '--', '--name', 'x'],
@@ -55,6 +57,12 @@ test('what Xen offers and what follows a shutdown can be chosen, and nothing tha
   for (const wrong of ['--event-channels=3l', '--grant-version=3', '--on-crash=panic', '--on-reboot=soft-reset']) {
     refused(t, 'USAGE', () => parseRun([wrong, ...QEMU]));
   }
+});
+
+test('the way to get at hypercalls can be chosen', (t) => {
+  t.is(parseRun([...QEMU])!.kvmMode, 'auto');
+  t.is(parseRun(['--kvm-mode', 'any', ...QEMU])!.kvmMode, 'any');
+  refused(t, 'USAGE', () => parseRun(['--kvm-mode=kvm-xen', ...QEMU]));
 });
 
 test('--console without a value does not take the next argument for one', (t) => {

@@ -125,10 +125,11 @@ int main() {
           *word = count;
         }
     } else if (what == "time") {
-      // ns a first touch takes, the median over frames a … a + b - 1.
+      // ns a first touch takes, the median over frames a … a + b - 1, in no order that could be foreseen; b is a power of two.
       std::vector<double> times;
       volatile uint64_t sink = 0;
-      for (uint64_t page = a; page < a + b; page++) {
+      for (uint64_t i = 0; i < b; i++) {
+        const uint64_t page = a + i * 7919 % b;
         const auto start = std::chrono::steady_clock::now();
         sink = sink + memory[page * 512];
         times.push_back(Since(start));

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { RamRange } from '../../../kvm/bridge.js';
+import type { RamRange, RamWatch } from '../../../kvm/bridge.js';
 import { native } from '../../../kvm/native.js';
 import { createFrames, Frames, type FrameHandles } from '../../../shim/memory/frames.js';
 import { PAGE_SIZE, ramWindow, type RamWindow } from '../../../shim/memory/guest-memory.js';
@@ -49,6 +49,19 @@ export function unavailable(program: () => string): string | undefined {
   }
 }
 
+/** Starts the process on a memfd; its userfaultfd, and where it has mapped the file. */
+export function startProcess(program: string, memfd: number, bytes: number): { child: ChildProcess; watch: RamWatch } {
+  const [ours, theirs] = native.channelPair();
+  const child = spawn(program, { stdio: ['pipe', 'pipe', 'inherit', theirs, memfd] });
+  native.closeFd(theirs);
+  const message = new Uint8Array(8);
+  const fd = native.channelReceive(ours, message, 10_000);
+  native.closeFd(ours);
+  if (typeof fd !== 'number') throw new Error('the guest process sent no userfaultfd');
+  const hva = Number(new DataView(message.buffer).getBigUint64(0, true));
+  return { child, watch: { fd, mappings: [{ fd: memfd, offset: 0, hva, length: bytes }] } };
+}
+
 export interface PagedGuestOptions {
   readonly pages: number;
   /** Pages that stay. */
@@ -84,19 +97,13 @@ export class PagedGuest {
     this.frames.layout(this.ram);
     const { buffer, hva } = native.mapShared(this.memfd, 0, pages * PAGE_SIZE, 0);
     this.window = ramWindow(FIRST, buffer, hva);
-    const [ours, theirs] = native.channelPair();
-    this.#child = spawn(program, { stdio: ['pipe', 'pipe', 'inherit', theirs, this.memfd] });
-    native.closeFd(theirs);
-    this.#answers = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
-    const bytes = new Uint8Array(8);
-    const uffd = native.channelReceive(ours, bytes, 10_000);
-    native.closeFd(ours);
-    if (typeof uffd !== 'number') throw new Error('the guest process sent no userfaultfd');
-    const hvaThere = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-    this.#watch = { fd: uffd, mappings: [{ fd: this.memfd, offset: 0, hva: hvaThere, length: pages * PAGE_SIZE }] };
+    const { child, watch } = startProcess(program, this.memfd, pages * PAGE_SIZE);
+    this.#child = child;
+    this.#watch = watch;
+    this.#answers = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
   }
 
-  readonly #watch: { fd: number; mappings: { fd: number; offset: number; hva: number; length: number }[] };
+  readonly #watch: RamWatch;
 
   static start(program: string, options: PagedGuestOptions): PagedGuest {
     const guest = new PagedGuest(program, options);

@@ -48,7 +48,7 @@ int main(int, char** arguments) {
   volatile char sink = 0;
   for (uint64_t i = 0; i < pages; i++) {
     const auto before = std::chrono::steady_clock::now();
-    sink = static_cast<char>(sink + memory[i * 4096]);
+    sink = static_cast<char>(sink + memory[i * 7919 % pages * 4096]);
     times.push_back(std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - before).count());
   }
   std::sort(times.begin(), times.end());
