@@ -61,6 +61,11 @@ export const KvmXenCap = Object.freeze({
   SHARED_INFO_HVA: 1 << 8,
 });
 
+/** What the plugin stands in for where the kernel has none of it (kvm/plugin/any). */
+export const ANY_KVM =
+  KvmXenCap.HYPERCALL_MSR | KvmXenCap.INTERCEPT_HCALL | KvmXenCap.SHARED_INFO | KvmXenCap.EVTCHN_2LEVEL |
+  KvmXenCap.EVTCHN_SEND;
+
 export interface RunstateTimes {
   readonly state: number;
   /** ns of system time at which `state` was entered. */
@@ -94,7 +99,7 @@ export interface BridgeEvents {
 }
 
 export interface Bridge {
-  /** KVM_CAP_XEN_HVM of the host. */
+  /** KVM_CAP_XEN_HVM of the host, or ANY_KVM. */
   readonly capabilities: number;
   readonly own: OwnPages;
   /** Ids of the vCPUs QEMU has created so far, ascending. */

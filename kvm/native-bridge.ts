@@ -1,5 +1,5 @@
 /** The bridge over a real plugin: exit slots in shared memory, everything else over the channel. */
-import { BridgeClosed } from './bridge.js';
+import { ANY_KVM, BridgeClosed } from './bridge.js';
 import type {
   Bridge, BridgeEvents, HypercallExit, OwnPages, PowerAction, RamRange, RamWatch, RunstateTimes, SendRoute,
 } from './bridge.js';
@@ -21,6 +21,8 @@ export interface NativeBridgeOptions {
   readonly ownPages: number;
   /** Version to report in CPUID: major << 16 | minor. */
   readonly xenVersion: number;
+  /** KVM's Xen interfaces are done without: the plugin does in QEMU's process what ANY_KVM says. */
+  readonly anyKvm?: boolean;
   /** The plugin's own lines; `level` as pino numbers them. */
   readonly log: (level: number, line: string) => void;
 }
@@ -211,10 +213,12 @@ export class NativeBridge implements Bridge {
     const { op, arg } = notice;
     switch (op) {
       case Op.Hello:
-        this.#capabilities = Number(arg[1]);
-        this.#channel.post(Op.Init, [layout.version, this.own.pages, this.#options.xenVersion], [
-          this.#memoryFd, this.own.fd, this.#doorbell,
-        ]);
+        this.#capabilities = this.#options.anyKvm === true ? ANY_KVM : Number(arg[1]);
+        this.#channel.post(
+          Op.Init,
+          [layout.version, this.own.pages, this.#options.xenVersion, this.#options.anyKvm === true ? ANY_KVM : 0],
+          [this.#memoryFd, this.own.fd, this.#doorbell],
+        );
         this.#sayHello(this.#capabilities);
         break;
       case Op.RamBegin:

@@ -1,6 +1,7 @@
 /** `xenshim check`: whether a guest can be run here, in which mode, and what to do about what is missing. */
 import { parseOptions } from '../arguments.js';
 import { thisHost, type Host } from './host.js';
+import { ANY_KVM_COSTS } from './kvm.js';
 import { report, type Finding, type Report } from './report.js';
 
 const USAGE = `usage: xenshim check [--json] [--qemu PROGRAM]
@@ -13,7 +14,8 @@ Says what this host offers. Exit status 0: a guest can be run here; 3: it cannot
 
 const MODES = {
   'kvm-xen': "kvm-xen: KVM forwards the guest's hypercalls and carries the fast paths",
-  none: 'none: a host whose KVM lacks the Xen interfaces cannot run guests; a mode for any KVM is not there yet',
+  'any-kvm': `any-kvm: xenshim takes the guest's hypercalls itself; ${ANY_KVM_COSTS}`,
+  none: 'none: no way to get at the hypercalls of guests',
 } as const;
 
 function lines({ name, ok, needed, detail, cure }: Finding): string[] {

@@ -2,10 +2,10 @@
 import { KvmXenCap } from '../../kvm/bridge.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { Host } from './host.js';
-import { kvmProblem, REQUIRED } from './kvm.js';
+import { anyKvmProblem, kvmMode, kvmXenProblem, REQUIRED, type KvmMode, type KvmProbe } from './kvm.js';
 
-/** How guests' hypercalls get here: KVM forwards them, or there is no way. */
-export type Mode = 'kvm-xen' | 'none';
+/** How guests' hypercalls get here, if there is a way. */
+export type Mode = KvmMode | 'none';
 
 export interface Finding {
   readonly name: string;
@@ -44,14 +44,21 @@ const good = (name: string, needed: boolean, detail: string): Finding => ({ name
 
 function kvm(host: Host): Finding[] {
   const probe = host.kvm();
-  const problem = kvmProblem(probe);
-  const first = problem === undefined
+  const problem = kvmXenProblem(probe);
+  if (probe.error !== undefined) return [bad('kvm', true, problem!.message, problem!.remedy)];
+  const any = anyKvmProblem(probe);
+  const alone = problem !== undefined;
+  const first = !alone
     ? good('kvm', true, 'KVM forwards Xen hypercalls')
-    : bad('kvm', true, problem.message, problem.remedy);
-  if (probe.error !== undefined) return [first];
+    : any === undefined
+      ? good('kvm', true, `${problem.message}; xenshim takes them itself`)
+      : bad('kvm', true, `${problem.message}, and ${any.message}`, problem.remedy);
+  const second = any === undefined
+    ? good('any-kvm', alone, 'what mode any-kvm needs of KVM is there')
+    : bad('any-kvm', alone, any.message, any.remedy);
   const names = Object.keys(KvmXenCap) as (keyof typeof KvmXenCap)[];
-  return [first, ...names.map((name): Finding => {
-    const needed = (REQUIRED & KvmXenCap[name]) !== 0;
+  return [first, second, ...names.map((name): Finding => {
+    const needed = (REQUIRED & KvmXenCap[name]) !== 0 && any !== undefined;
     return (probe.xen & KvmXenCap[name]) !== 0
       ? good(`kvm-xen ${name}`, needed, CAPABILITIES[name])
       : bad(`kvm-xen ${name}`, needed, `missing: ${CAPABILITIES[name]}`,
@@ -91,11 +98,11 @@ function tap(host: Host): Finding {
 function userfaultfd(host: Host): Finding {
   const way = host.userfaultfd();
   if (way === undefined) {
-    return bad('userfaultfd', false, 'not for this user; only paging guest memory will need it, which is not there yet',
+    return bad('userfaultfd', false, 'not for this user; only --page-to needs it',
       'run as root, or give this user /dev/userfaultfd, or set vm.unprivileged_userfaultfd=1');
   }
   const by = { device: '/dev/userfaultfd', sysctl: 'vm.unprivileged_userfaultfd', privilege: 'CAP_SYS_PTRACE' }[way];
-  return good('userfaultfd', false, `by ${by}; nothing uses it yet`);
+  return good('userfaultfd', false, `by ${by}; for --page-to`);
 }
 
 /** @param program QEMU to look at, as on the command line of `xenshim run` */
@@ -114,6 +121,15 @@ export async function report(host: Host, program: string): Promise<Report> {
     tap(host),
     userfaultfd(host),
   ];
-  const mode = kvmProblem(host.kvm()) === undefined ? 'kvm-xen' : 'none';
+  const mode = modeOf(host.kvm());
   return { mode, ok: findings.every(({ ok, needed }) => ok || !needed), findings };
+}
+
+function modeOf(probe: KvmProbe): Mode {
+  try {
+    return kvmMode(probe);
+  } catch (error) {
+    if (!(error instanceof OperatorError)) throw error;
+    return 'none';
+  }
 }

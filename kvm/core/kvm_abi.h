@@ -30,7 +30,7 @@ struct MemoryRegion2 {
   __u32 pad1;
   __u64 pad2[14];
 };
-// Two structures end in a flexible array, which some versions of the header declare in a way that C++ lays out
+// Some structures end in a flexible array, which some versions of the header declare in a way that C++ lays out
 // differently from C: the size (part of the request number) and the place of the entries are wrong there.
 struct CpuidTable {
   __u32 nent;
@@ -44,9 +44,17 @@ struct IrqRoutingTable {
   kvm_irq_routing_entry* entries() { return reinterpret_cast<kvm_irq_routing_entry*>(this + 1); }
   const kvm_irq_routing_entry* entries() const { return reinterpret_cast<const kvm_irq_routing_entry*>(this + 1); }
 };
+struct OneMsr {
+  __u32 nmsrs;
+  __u32 padding;
+  kvm_msr_entry entry;
+};
+static_assert(sizeof(OneMsr) == 24);
 static_assert(sizeof(CpuidTable) == 8 && sizeof(kvm_cpuid_entry2) == 40);
 static_assert(sizeof(IrqRoutingTable) == 8 && sizeof(kvm_irq_routing_entry) == 48);
 constexpr unsigned long kSetCpuid2 = _IOW(KVMIO, 0x90, CpuidTable);
+constexpr unsigned long kGetMsrs = _IOWR(KVMIO, 0x88, __u64);  // the structure without its entries
+constexpr unsigned long kSetMsrs = _IOW(KVMIO, 0x89, __u64);
 constexpr unsigned long kSetGsiRouting = _IOW(KVMIO, 0x6a, IrqRoutingTable);
 
 constexpr unsigned long kSetUserMemoryRegion2 = _IOW(KVMIO, 0x49, MemoryRegion2);

@@ -91,7 +91,8 @@ enum Op : uint32_t {
   kRamMapping,           // file id, offset, address in QEMU, bytes
   kRamWatch,             // (+userfaultfd)
   // shim → plugin, once, first (+ bridge memfd, own-pages memfd, doorbell eventfd)
-  kInit = 192,           // version, pages of own memory
+  // version, pages of own memory, Xen's version, 0 or the KVM_CAP_XEN_HVM that the plugin is to stand in for
+  kInit = 192,
 };
 
 // kHold: no vCPU enters the guest any more, until a reset.

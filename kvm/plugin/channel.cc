@@ -140,6 +140,8 @@ bool ConnectToShim(int capabilities) {
   close(fds[0]);
   close(fds[1]);
   machine.xen_version = static_cast<uint32_t>(init.arg[2]);
+  machine.any = init.arg[3] != 0;
+  if (machine.any) machine.capabilities = static_cast<int>(init.arg[3]);
   machine.doorbell = fds[2];
   machine.shared = static_cast<Shared*>(shared);
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "plugin/any/any.h"
 #include "plugin/attributes.h"
 #include "plugin/log.h"
 
@@ -67,7 +68,8 @@ int SetCpuid(Vcpu& vcpu, const CpuidTable* wanted) {
   cpuid->nent = n;
 
   // The VM was made with the other MSR, before anybody could know of Hyper-V.
-  if (viridian && vcpu.id == 0 && EnableXen(msr) != 0) Log(Level::kError, "KVM_XEN_HVM_CONFIG: %m");
+  if (viridian && vcpu.id == 0 && (machine.any ? any::SetCallMsr(msr) : EnableXen(msr)) != 0)
+    Log(Level::kError, "the MSR for hypercalls: %m");
   const int rc = RealIoctl(vcpu.fd, kSetCpuid2, cpuid);
   const int error = errno;
   std::free(cpuid);

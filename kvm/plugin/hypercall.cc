@@ -35,7 +35,13 @@ void Post(Vcpu& vcpu, Slot& slot) {
 
 // The answer goes where KVM takes it from when the vCPU enters the guest again.
 void Finish(Vcpu& vcpu, Slot& slot) {
-  if (slot.kind == kSlotHypercall) vcpu.run->xen.u.hcall.result = static_cast<uint64_t>(slot.result);
+  if (slot.kind == kSlotHypercall) {
+    if (vcpu.answer != nullptr) {
+      vcpu.answer(vcpu, slot.result);
+    } else {
+      vcpu.run->xen.u.hcall.result = static_cast<uint64_t>(slot.result);
+    }
+  }
   slot.state.store(kIdle);
   vcpu.in_slot = false;
 }
@@ -43,15 +49,21 @@ void Finish(Vcpu& vcpu, Slot& slot) {
 }  // namespace
 
 void PostHypercall(Vcpu& vcpu) {
-  Slot& slot = SlotOf(vcpu);
   const auto& hcall = vcpu.run->xen.u.hcall;
-  slot.kind = kSlotHypercall;
-  slot.nr = static_cast<uint32_t>(hcall.input);
-  slot.cpl = hcall.cpl;
-  slot.long_mode = hcall.longmode;
-  std::memcpy(slot.args, hcall.params, sizeof slot.args);
+  Hypercall call{static_cast<uint32_t>(hcall.input), hcall.cpl, hcall.longmode != 0, {}};
+  std::memcpy(call.args, hcall.params, sizeof call.args);
   kvm_sregs sregs{};
   RealIoctl(vcpu.fd, KVM_GET_SREGS, &sregs);
+  PostHypercall(vcpu, call, sregs);
+}
+
+void PostHypercall(Vcpu& vcpu, const Hypercall& call, const kvm_sregs& sregs) {
+  Slot& slot = SlotOf(vcpu);
+  slot.kind = kSlotHypercall;
+  slot.nr = call.nr;
+  slot.cpl = call.cpl;
+  slot.long_mode = call.long_mode;
+  std::memcpy(slot.args, call.args, sizeof slot.args);
   slot.cr0 = sregs.cr0;
   slot.cr3 = sregs.cr3;
   slot.cr4 = sregs.cr4;

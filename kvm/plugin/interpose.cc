@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "core/kvm_abi.h"
+#include "plugin/any/any.h"
 #include "plugin/attributes.h"
 #include "plugin/channel.h"
 #include "plugin/cpuid.h"
@@ -17,6 +18,7 @@
 #include "plugin/machine.h"
 #include "plugin/pci.h"
 #include "plugin/ram.h"
+#include "plugin/reset_reason.h"
 
 namespace xenshim {
 
@@ -36,6 +38,14 @@ int CreateVm(int fd, unsigned long type) {
   machine.vm_fd = vm;
   machine.run_size = static_cast<size_t>(RealIoctl(fd, KVM_GET_VCPU_MMAP_SIZE, 0UL));
   machine.vcpus.reserve(kMaxVcpus);
+  if (machine.any) {
+    if (const char* missing = any::Missing(fd); missing != nullptr) {
+      std::fprintf(stderr, "xenshim: this kernel's KVM lacks %s, which mode any-kvm needs\n", missing);
+      std::exit(1);
+    }
+    any::Start();
+    return vm;
+  }
   if (const int rc = EnableXen(0x40000000); rc != 0) {
     std::fprintf(stderr, "xenshim: this kernel's KVM does not take hypercalls (KVM_XEN_HVM_CONFIG: error %d)\n", -rc);
     std::exit(1);
@@ -53,7 +63,7 @@ int CreateVcpu(int fd, unsigned long id) {
   void* run = mmap(nullptr, machine.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, rc, 0);
   if (run == MAP_FAILED) return rc;
   vcpu->run = static_cast<kvm_run*>(run);
-  SetXenVcpuId(*vcpu);
+  if (!machine.any) SetXenVcpuId(*vcpu);
   machine.shared->header.created[vcpu->id / 32].fetch_or(1u << (vcpu->id % 32));
   machine.vcpus.push_back(std::move(vcpu));
   return rc;
@@ -63,6 +73,7 @@ int CreateVcpu(int fd, unsigned long id) {
 void NoteSregs(Vcpu& vcpu, const kvm_segment& cs, uint64_t cr0) {
   const bool at_reset = cs.selector == 0xf000 && cs.base == 0xffff0000 && (cr0 & 1) == 0;
   if (vcpu.id != 0 || !at_reset || !machine.has_run.exchange(false)) return;
+  TellReset();
   for (auto& each : machine.vcpus) each->script.reset();
   UndoEverything();
   vcpu.reset_pending = true;
@@ -90,6 +101,12 @@ int VmIoctl(int fd, unsigned long request, void* argument) {
   switch (request) {
     case KVM_CREATE_VCPU:
       return CreateVcpu(fd, reinterpret_cast<unsigned long>(argument));
+    case KVM_ENABLE_CAP:
+      if (!machine.any) return RealIoctl(fd, request, argument);
+      return any::EnableCapability(static_cast<kvm_enable_cap*>(argument));
+    case KVM_X86_SET_MSR_FILTER:
+      if (!machine.any) return RealIoctl(fd, request, argument);
+      return any::SetMsrFilter(static_cast<const kvm_msr_filter*>(argument));
     case kSetGsiRouting:
       return SetQemuRouting(static_cast<IrqRoutingTable*>(argument));
     case KVM_SET_USER_MEMORY_REGION:

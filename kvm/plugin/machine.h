@@ -38,6 +38,8 @@ struct Vcpu {
   std::vector<std::function<void()>> work;  // to be done by the vCPU's thread as soon as it leaves KVM_RUN
 
   // Of the vCPU's thread alone.
+  // Brings the answer of a hypercall to the guest; none: through the run structure of a Xen exit.
+  void (*answer)(Vcpu&, int64_t result) = nullptr;
   bool in_slot = false;        // waits in its exit slot; KVM_RUN must not be entered before the answer
   bool reset_pending = false;  // announces a machine reset before it runs again
   std::unique_ptr<ConfigScript> script;
@@ -46,7 +48,8 @@ struct Vcpu {
 struct Machine {
   int kvm_fd = -1;
   int vm_fd = -1;
-  int capabilities = 0;  // KVM_CAP_XEN_HVM
+  int capabilities = 0;  // KVM_CAP_XEN_HVM, or what stands for it
+  bool any = false;      // KVM's Xen interfaces are done without: plugin/any
   size_t run_size = 0;
   uint32_t xen_version = 0;
   Shared* shared = nullptr;
@@ -73,8 +76,17 @@ void Kick(Vcpu& vcpu);
 // KVM_RUN, with the exits that are ours handled on the way. Returns as the ioctl would.
 int RunVcpu(Vcpu& vcpu);
 
+// A hypercall as the shim gets it.
+struct Hypercall {
+  uint32_t nr, cpl;
+  bool long_mode;
+  uint64_t args[6];
+};
+
 // hypercall.cc
+// That of a Xen exit.
 void PostHypercall(Vcpu& vcpu);
+void PostHypercall(Vcpu& vcpu, const Hypercall& call, const kvm_sregs& sregs);
 void PostReset(Vcpu& vcpu);
 // Waits for the slot's answer; false if QEMU or a power action wants the thread first (call again later).
 bool WaitForAnswer(Vcpu& vcpu);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "plugin/log.h"
+#include "plugin/reset_reason.h"
 
 namespace xenshim {
 namespace {
@@ -104,6 +105,7 @@ void BarPort(Vcpu& vcpu, unsigned offset, const Access& access) {
 }
 
 IoVerdict OnePort(Vcpu& vcpu, uint16_t port, const Access& access) {
+  if (access.write) NotePortWrite(port, access.size, access.Value());
   if (port == 0xcf8 && access.size == 4 && access.write) {
     guest_cf8 = access.Value();
     return IoVerdict::kQemus;

@@ -40,14 +40,19 @@ struct File {
 };
 
 std::mutex mutex;
-std::map<uint32_t, MemSlot> slots;
+// Not destroyed, as `own_slots`: threads of ours may still look when QEMU exits.
+auto& slots = *new std::map<uint32_t, MemSlot>;
 bool dirty = true;
 std::vector<File> files;      // those already sent; the index is the id
 std::vector<Range> announced;
 int slot_count = 509;
 char* own_memory = nullptr;
 uint64_t own_count = 0;
-std::map<uint64_t, uint32_t> own_slots;  // gfn → KVM slot
+struct OwnSlot {
+  uint32_t slot;
+  uint64_t page;
+};
+auto& own_slots = *new std::map<uint64_t, OwnSlot>;  // by gfn
 
 // The mapping that holds `hva`: its file's identity and the offset of `hva` in it. Private mappings are not RAM that
 // another process could share.
@@ -227,6 +232,49 @@ std::vector<RamMapping> RamMappings() {
   return found;
 }
 
+// Takes the lock as held.
+static uint8_t* AddressLocked(uint64_t gpa, uint64_t length) {
+  if (const auto own = own_slots.find(gpa >> 12); own != own_slots.end() && (gpa & 0xfff) + length <= 4096)
+    return reinterpret_cast<uint8_t*>(own_memory) + own->second.page * 4096 + (gpa & 0xfff);
+  for (const auto& [id, slot] : slots)
+    if (gpa >= slot.gpa && gpa - slot.gpa < slot.size && length <= slot.size - (gpa - slot.gpa))
+      return reinterpret_cast<uint8_t*>(slot.hva + (gpa - slot.gpa));
+  return nullptr;
+}
+
+uint8_t* HostAddress(uint64_t gpa, uint64_t length) {
+  std::lock_guard lock(mutex);
+  return AddressLocked(gpa, length);
+}
+
+GuestPage MapGuestPage(uint64_t gfn) {
+  std::lock_guard lock(mutex);
+  if (gfn >= (uint64_t{1} << 40)) return {};
+  uint8_t* host = AddressLocked(gfn * 4096, 4096);
+  if (host == nullptr) return {};
+  if (own_slots.contains(gfn)) return GuestPage(host, [](uint8_t*) {});
+  const auto hva = reinterpret_cast<uint64_t>(host);
+  for (const auto& [start, backing] : SharedMappings()) {
+    if (hva < start || hva >= backing.end) continue;
+    const int fd = DescriptorOf(backing);
+    if (fd < 0) return {};
+    void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(backing.offset + (hva - start)));
+    if (page == MAP_FAILED) return {};
+    return GuestPage(static_cast<uint8_t*>(page), [](uint8_t* mapped) { munmap(mapped, 4096); });
+  }
+  return {};
+}
+
+std::vector<RamSpan> RamSpans(uint64_t from, uint64_t to) {
+  std::lock_guard lock(mutex);
+  std::vector<RamSpan> found;
+  for (const auto& [id, slot] : slots) {
+    const uint64_t first = std::max(from, slot.gpa), end = std::min(to, slot.gpa + slot.size);
+    if (first < end) found.push_back({first, end - first, reinterpret_cast<uint8_t*>(slot.hva + (first - slot.gpa))});
+  }
+  return found;
+}
+
 bool SetOwnPages(int fd, uint64_t pages) {
   void* memory = mmap(nullptr, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) return false;
@@ -243,7 +291,7 @@ int PlaceOwnPage(uint64_t gfn, uint64_t page) {
   for (int i = 1; i <= kOwnSlots && slot == 0; i++) {
     const uint32_t candidate = static_cast<uint32_t>(slot_count - i);
     const bool taken =
-        std::any_of(own_slots.begin(), own_slots.end(), [&](const auto& own) { return own.second == candidate; });
+        std::any_of(own_slots.begin(), own_slots.end(), [&](const auto& own) { return own.second.slot == candidate; });
     if (!taken) slot = candidate;
   }
   if (slot == 0) return -ENOSPC;
@@ -253,13 +301,13 @@ int PlaceOwnPage(uint64_t gfn, uint64_t page) {
   region.memory_size = 4096;
   region.userspace_addr = reinterpret_cast<uint64_t>(own_memory + page * 4096);
   if (SetRegion(region) != 0) return -errno;
-  own_slots[gfn] = slot;
+  own_slots[gfn] = {slot, page};
   return 0;
 }
 
-static int RemoveLocked(std::map<uint64_t, uint32_t>::iterator own) {
+static int RemoveLocked(std::map<uint64_t, OwnSlot>::iterator own) {
   kvm_userspace_memory_region region{};
-  region.slot = own->second;
+  region.slot = own->second.slot;
   region.guest_phys_addr = own->first * 4096;
   const int rc = SetRegion(region) != 0 ? -errno : 0;
   own_slots.erase(own);

@@ -1,6 +1,7 @@
 // What QEMU has told KVM about memory: where guest RAM lies in which shared file, and our own pages in the guest.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/kvm_abi.h"
@@ -22,6 +23,19 @@ struct RamMapping {
 };
 // Those of all files the shim has been told of.
 std::vector<RamMapping> RamMappings();
+
+// Where QEMU has `length` bytes of the guest's memory, RAM or an own page; null if they are not in one piece. For use at
+// once: QEMU may unmap RAM that is unplugged.
+uint8_t* HostAddress(uint64_t gpa, uint64_t length);
+// A frame of the guest's memory mapped for as long as it is held. Null if there is none.
+using GuestPage = std::shared_ptr<uint8_t>;
+GuestPage MapGuestPage(uint64_t gfn);
+// Parts of guest RAM between two guest-physical addresses, and where QEMU has them.
+struct RamSpan {
+  uint64_t gpa, size;
+  uint8_t* host;
+};
+std::vector<RamSpan> RamSpans(uint64_t from, uint64_t to);
 
 // Descriptor and length of the own pages, taken over from the shim.
 bool SetOwnPages(int fd, uint64_t pages);

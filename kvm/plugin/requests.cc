@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "plugin/any/any.h"
 #include "plugin/attributes.h"
 #include "plugin/irqfd.h"
 #include "plugin/machine.h"
@@ -12,6 +13,7 @@ namespace xenshim {
 
 int64_t HandleRequest(const Message& request, int fd, Message& reply) {
   const uint64_t* arg = request.arg;
+  int64_t result = 0;
   Vcpu* vcpu = nullptr;
   switch (request.op) {
     case kSetVcpuInfo:
@@ -26,6 +28,7 @@ int64_t HandleRequest(const Message& request, int fd, Message& reply) {
     default:
       break;
   }
+  if (machine.any && any::HandleRequest(request, vcpu, fd, reply, result)) return result;
   switch (request.op) {
     case kSetLongMode: return SetLongMode(arg[0] != 0);
     case kSetSharedInfo: return SetSharedInfo(arg[0]);

@@ -3,9 +3,12 @@
 #include <csignal>
 #include <ctime>
 
+#include "plugin/any/any.h"
+#include "plugin/any/stubs.h"
 #include "plugin/log.h"
 #include "plugin/machine.h"
 #include "plugin/pci.h"
+#include "plugin/reset_reason.h"
 
 namespace xenshim {
 
@@ -74,6 +77,7 @@ int EnterGuest(Vcpu& vcpu) {
 int PowerExit(Vcpu& vcpu, uint32_t action) {
   kvm_run& run = *vcpu.run;
   if (action == PowerAction::kReset) {
+    NoteShimReset();
     run.exit_reason = KVM_EXIT_SHUTDOWN;
     return 0;
   }
@@ -131,7 +135,12 @@ int RunVcpu(Vcpu& vcpu) {
         if (vcpu.run->xen.type != KVM_EXIT_XEN_HCALL) return rc;
         PostHypercall(vcpu);
         break;
+      case KVM_EXIT_X86_RDMSR:
+      case KVM_EXIT_X86_WRMSR:
+        if (!machine.any || any::HandleMsrAccess(vcpu) == IoVerdict::kQemus) return rc;
+        break;
       case KVM_EXIT_IO:
+        if (machine.any && vcpu.run->io.port == any::kCallPort && any::HandleCallPort(vcpu) == IoVerdict::kOurs) break;
         switch (HandlePortIo(vcpu)) {
           case IoVerdict::kOurs: break;
           case IoVerdict::kQemus: return rc;
@@ -140,6 +149,9 @@ int RunVcpu(Vcpu& vcpu) {
       case KVM_EXIT_MMIO:
         if (HandleMmio(vcpu) == IoVerdict::kQemus) return rc;
         break;
+      case KVM_EXIT_SHUTDOWN:
+        NoteTripleFault(vcpu);
+        return rc;
       default:
         return rc;
     }

@@ -11,6 +11,8 @@ export interface GuestHome {
   /** Lower case, with dashes. */
   readonly uuid: string;
   readonly memoryKib: number;
+  /** What the guest is to use of it; default all. */
+  readonly targetKib?: number;
   readonly vcpus: number;
   readonly store: SharedPage;
   /** PV console, if the guest has one. */
@@ -42,7 +44,7 @@ const guestOwned = [
 
 /** Replaces whatever was there. The guest's page and port must be introduced separately. */
 export function createGuestHome(client: StoreClient, guest: GuestHome): void {
-  const { domid, name, uuid, memoryKib, vcpus } = guest;
+  const { domid, name, uuid, memoryKib, targetKib = memoryKib, vcpus } = guest;
   const home = homeOf(domid);
   const vm = `/vm/${uuid}`;
   const readOnly = ['n0', `r${domid}`];
@@ -67,7 +69,7 @@ export function createGuestHome(client: StoreClient, guest: GuestHome): void {
     write('control/platform-feature-multiprocessor-suspend', 1);
     write('control/platform-feature-xs_reset_watches', 1);
     write('memory/static-max', memoryKib);
-    write('memory/target', memoryKib);
+    write('memory/target', targetKib);
     write('memory/videoram', 0);
     for (let vcpu = 0; vcpu < vcpus; vcpu++) write(`cpu/${vcpu}/availability`, 'online');
     write('store/port', guest.store.port);

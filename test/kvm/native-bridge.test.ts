@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { fstatSync } from 'node:fs';
 
-import { BridgeClosed, type BridgeEvents, type HypercallExit } from '../../kvm/bridge.js';
+import { ANY_KVM, BridgeClosed, type BridgeEvents, type HypercallExit } from '../../kvm/bridge.js';
 import { native } from '../../kvm/native.js';
 import { layout, Op, SlotKind, SlotState } from '../../kvm/native-bridge-protocol.js';
 import { nextTurn, Plugin, until } from './plugin.js';
@@ -30,6 +30,19 @@ test('the hello is answered with protocol version, own pages, Xen version and th
   t.is(fstatSync(fds[1]!).size, 7 * 4096);
   t.is(await plugin.bridge.connected, 0x1ff);
   t.is(plugin.bridge.capabilities, 0x1ff);
+});
+
+test('on any KVM the plugin is told what to stand in for, and the shim counts on just that', async (t) => {
+  const plugin = new Plugin(4, true);
+  t.teardown(() => plugin.close());
+  await plugin.connect(0);
+  t.is(plugin.init.args[3], BigInt(ANY_KVM));
+  t.is(await plugin.bridge.connected, ANY_KVM);
+  t.is(plugin.bridge.capabilities, ANY_KVM);
+  const other = new Plugin();
+  t.teardown(() => other.close());
+  await other.connect(0x1ff);
+  t.is(other.init.args[3], 0n);
 });
 
 test('the shared memory carries magic, version and a spin time, and says that the shim sleeps', async (t) => {

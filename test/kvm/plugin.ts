@@ -76,10 +76,11 @@ export class Plugin {
   #view!: DataView;
   #ended = false;
 
-  constructor(ownPages = 4) {
+  constructor(ownPages = 4, anyKvm = false) {
     this.bridge = new NativeBridge({
       ownPages,
       xenVersion: 0x4_0013,
+      anyKvm,
       log: (level, line) => this.log.push({ level, line }),
     });
     this.fd = this.bridge.pluginFd;

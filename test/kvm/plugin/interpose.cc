@@ -1,7 +1,9 @@
 // What QEMU is told of the kernel's abilities, and how a reset of the machine is seen.
 #include <sys/ioctl.h>
 
+#include <array>
 #include <cerrno>
+#include <cstring>
 
 #include "harness.h"
 #include "kernel.h"
@@ -118,4 +120,62 @@ CASE(reset_seen_once) {
   CHECK(ioctl(qemu.vcpus[0], xenshim::kSetSregs2, &sregs) == 0);
   Touch(qemu, 0);
   EQUAL(Resets(), 1);
+}
+
+namespace {
+
+// The warnings so far that the machine was reset.
+unsigned Warnings(const char* text) {
+  unsigned found = 0;
+  for (const auto& line : Heard(true)) found += line.arg[0] == 40 && std::strstr(line.text, text) != nullptr;
+  return found;
+}
+
+// The machine is reset, and the shim lets it go on.
+void Reset(Qemu& qemu) {
+  qemu.SetSregs(0);
+  Touch(qemu, 0);
+  EQUAL(Resets(), 1);
+  shared->slots[0].state = xenshim::kDone;
+  Touch(qemu, 0);
+}
+
+}  // namespace
+
+CASE(reset_nobody_asked_for) {
+  Qemu qemu;
+  const char* nobody = "neither the guest nor xenshim asked";
+  Touch(qemu, 0);
+  Reset(qemu);
+  EQUAL(Warnings(nobody), 1);
+  // Ways to ask, and beside each what does not.
+  for (const auto& [port, resets, other] : {std::array<unsigned, 3>{0xcf9, 0x06, 0x02}, {0x64, 0xfe, 0xd1}, {0x92, 0x03, 0x02}}) {
+    qemu.Out(static_cast<uint16_t>(port), 1, resets);
+    Reset(qemu);
+    EQUAL(Warnings(nobody), 0);
+    qemu.Out(static_cast<uint16_t>(port), 1, other);
+    Reset(qemu);
+    EQUAL(Warnings(nobody), 1);
+  }
+  Tell(xenshim::kPower, {xenshim::kReset});
+  Ask(xenshim::kGetTime, {});
+  CHECK(!qemu.Go(0));
+  Reset(qemu);
+  EQUAL(Warnings(nobody), 0);
+}
+
+CASE(triple_fault) {
+  Qemu qemu(2);
+  Touch(qemu, 0);
+  kernel.vcpus[qemu.vcpus[1]].exits.push_back([](kvm_run& run) { run.exit_reason = KVM_EXIT_SHUTDOWN; });
+  CHECK(!qemu.Go(1));
+  EQUAL(qemu.last_exit, KVM_EXIT_SHUTDOWN);
+  EQUAL(Warnings("vCPU 1: triple fault at rip 1234,"), 1);
+  // As KVM leaves a vCPU on AMD: where it was cannot be told.
+  kernel.vcpus[qemu.vcpus[1]].regs.rip = 0xfff0;
+  kernel.vcpus[qemu.vcpus[1]].exits.push_back([](kvm_run& run) { run.exit_reason = KVM_EXIT_SHUTDOWN; });
+  CHECK(!qemu.Go(1));
+  EQUAL(Warnings("vCPU 1: triple fault, where is not known"), 1);
+  Reset(qemu);
+  EQUAL(Warnings("neither"), 0);
 }

@@ -57,8 +57,30 @@ int VcpuRequest(KernelVcpu& vcpu, unsigned long request, void* argument) {
       vcpu.sregs++;
       return 0;
     case KVM_GET_SREGS:
-      std::memset(argument, 0, sizeof(kvm_sregs));
+      *static_cast<kvm_sregs*>(argument) = vcpu.system;
       return 0;
+    case KVM_GET_REGS:
+      *static_cast<kvm_regs*>(argument) = vcpu.regs;
+      return 0;
+    case KVM_SET_REGS:
+      vcpu.regs = *static_cast<kvm_regs*>(argument);
+      return 0;
+    case KVM_GET_MP_STATE:
+      static_cast<kvm_mp_state*>(argument)->mp_state = static_cast<uint32_t>(vcpu.mp_state);
+      return 0;
+    case xenshim::kGetMsrs:
+      static_cast<xenshim::OneMsr*>(argument)->entry.data = vcpu.tsc;
+      return 1;
+    case xenshim::kSetMsrs:
+      vcpu.msrs.push_back(static_cast<xenshim::OneMsr*>(argument)->entry);
+      return 1;
+    case KVM_TRANSLATE: {
+      // Linear addresses are physical ones, as far as there is memory.
+      auto& translation = *static_cast<kvm_translation*>(argument);
+      translation.physical_address = translation.linear_address;
+      translation.valid = translation.linear_address < uint64_t{1} << 40;
+      return 0;
+    }
     case KVM_XEN_VCPU_SET_ATTR:
       vcpu.attributes.push_back(*static_cast<kvm_xen_vcpu_attr*>(argument));
       return 0;
@@ -95,6 +117,20 @@ int VmRequest(unsigned long request, void* argument) {
         kernel.slots[region.slot] = region;
       }
       return 0;
+    }
+    case KVM_ENABLE_CAP:
+      kernel.enabled.push_back(*static_cast<kvm_enable_cap*>(argument));
+      return 0;
+    case KVM_X86_SET_MSR_FILTER:
+      kernel.filters.push_back(*static_cast<kvm_msr_filter*>(argument));
+      return 0;
+    case KVM_GET_CLOCK:
+      static_cast<kvm_clock_data*>(argument)->clock = kernel.clock;
+      return 0;
+    case KVM_SIGNAL_MSI: {
+      std::lock_guard lock(kernel.messages_mutex);
+      kernel.messages.push_back(*static_cast<kvm_msi*>(argument));
+      return 1;
     }
     case KVM_XEN_HVM_CONFIG:
       kernel.configs.push_back(*static_cast<kvm_xen_hvm_config*>(argument));

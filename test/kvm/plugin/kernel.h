@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <vector>
 
 #include "core/kvm_abi.h"
@@ -24,6 +25,11 @@ struct KernelVcpu {
   std::vector<kvm_cpuid_entry2> cpuid;
   std::vector<kvm_xen_vcpu_attr> attributes;
   unsigned sregs = 0;            // KVM_SET_SREGS seen
+  kvm_regs regs{.rip = 0x1234};
+  kvm_sregs system{};
+  uint64_t tsc = 0;
+  int mp_state = KVM_MP_STATE_RUNNABLE;
+  std::vector<kvm_msr_entry> msrs;  // set by the host
   std::atomic<bool> inside{false};   // in KVM_RUN
   std::atomic<unsigned> entries{0};  // of KVM_RUN
   bool blocks = false;           // stays inside, with no exit to come, until told to leave
@@ -38,6 +44,11 @@ struct Kernel {
   std::map<uint32_t, kvm_userspace_memory_region> slots;
   std::vector<kvm_xen_hvm_attr> attributes;
   std::vector<kvm_xen_hvm_config> configs;
+  std::vector<kvm_enable_cap> enabled;
+  std::vector<kvm_msr_filter> filters;
+  std::vector<kvm_msi> messages;
+  std::mutex messages_mutex;
+  uint64_t clock = 1'000'000'000;
   unsigned long refuse = 0;  // the next of these requests fails with `refusal`
   int refusal = 0;
 };

@@ -73,6 +73,28 @@ const cases: Record<string, string> = {
   other_descriptors: 'other descriptors and requests go straight on',
   vcpu_numbers: 'vCPUs are numbered in order of creation, for KVM and for the shim',
   reset_seen_once: 'a reset is the first vCPU’s reset registers after it has run, once',
+  reset_nobody_asked_for: 'a reset that neither the guest nor the shim asked for is a warning in the log',
+  triple_fault: 'a triple fault is a warning that says where',
+  // any.cc
+  any_stubs: 'any KVM: the call stubs of Linux are recognised, with their returns in either form',
+  any_lookalikes: 'any KVM: bytes that are nearly call stubs are none',
+  any_page: 'any KVM: the hypercall page has 128 stubs, and none for iret',
+  any_filter: 'any KVM: QEMU’s MSR filter stands behind ours, bitmaps and all',
+  any_filter_full: 'any KVM: an MSR filter without room is refused',
+  any_replace: 'any KVM: when the guest reads EFER its stubs are replaced, six bytes and not one more',
+  any_replace_twice: 'any KVM: two pairs of stubs are none',
+  any_kexec: 'any KVM: after the guest has let go of Xen the next kernel’s stubs are replaced, too',
+  any_calls: 'any KVM: a hypercall of ring 0 from a stub reaches the shim and is answered in RAX; any other port write is QEMU’s',
+  any_calls_32: 'any KVM: a hypercall of 32-bit code has its arguments in other registers',
+  any_hypercall_msr: 'any KVM: the hypercall page is written where the guest wants it, and not outside its memory',
+  any_events: 'any KVM: an event sets bits and interrupts once, unless masked or pending',
+  any_sends: 'any KVM: sends go to eventfds and ports without the shim, and eventfds raise ports',
+  any_timers: 'any KVM: the singleshot timer rings at its time, at once for the past, not when stopped',
+  any_clock: 'any KVM: KVM keeps the time in the vcpu_info, and the wall clock is in shared_info',
+  any_reset: 'any KVM: a reset forgets everything',
+  any_restored: 'any KVM: a guest that puts its call instructions back is stopped with a line',
+  any_dead: 'any KVM: a guest that halts for good before its first hypercall is stopped with a line',
+  any_global_vector: 'any KVM: a guest that wants one vector for all vCPUs is stopped with a line',
   // vcpu.cc
   work_outside: 'work on a vCPU outside the guest is done at once',
   work_inside: 'work on a vCPU in the guest is done outside it, again and again',
@@ -107,7 +129,7 @@ test.before(async (t) => {
   t.timeout(600_000);
   folder = mkdtempSync(join(tmpdir(), 'xenshim-plugin-'));
   program = join(folder, 'plugin');
-  const sources = ['kvm/plugin', 'test/kvm/plugin'].flatMap((from) =>
+  const sources = ['kvm/plugin', 'kvm/plugin/any', 'test/kvm/plugin'].flatMap((from) =>
     readdirSync(join(root, from)).filter((name) => name.endsWith('.cc')).map((name) => join(root, from, name)),
   );
   const objects = sources.map((source, i) => join(folder, `${i}-${basename(source)}.o`));

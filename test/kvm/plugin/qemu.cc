@@ -19,11 +19,13 @@ uint32_t Function::Word(unsigned reg) const {
 
 void Function::SetWord(unsigned reg, uint32_t value) { std::memcpy(config.data() + reg, &value, sizeof value); }
 
-Qemu::Qemu(unsigned count, int xen_capabilities) {
+Qemu::Qemu(unsigned count, int xen_capabilities, uint64_t any) {
   kernel.capabilities = {{KVM_CAP_XEN_HVM, xen_capabilities}, {KVM_CAP_NR_MEMSLOTS, 509},
                          {KVM_CAP_IRQ_ROUTING, 4096},         {KVM_CAP_COALESCED_PIO, 1},
-                         {KVM_CAP_COALESCED_MMIO, 1}};
-  OfferShim();
+                         {KVM_CAP_COALESCED_MMIO, 1},         {KVM_CAP_X86_USER_SPACE_MSR, 1},
+                         {KVM_CAP_X86_MSR_FILTER, 1},         {KVM_CAP_SIGNAL_MSI, 1},
+                         {KVM_CAP_ADJUST_CLOCK, 1}};
+  OfferShim(8, 0x4'0012, any);
   vm = ioctl(kKvmFd, KVM_CREATE_VM, 0UL);
   CHECK(vm >= 0);
   for (unsigned i = 0; i < count; i++) {

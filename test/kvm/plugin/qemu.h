@@ -25,7 +25,7 @@ struct PortAccess {
 class Qemu {
  public:
   // Connects a shim and makes a VM with so many vCPUs.
-  explicit Qemu(unsigned vcpus = 1, int xen_capabilities = 0xff);
+  explicit Qemu(unsigned vcpus = 1, int xen_capabilities = 0xff, uint64_t any = 0);
 
   int vm = -1;
   std::vector<int> vcpus;

@@ -38,7 +38,7 @@ void Send(const Message& message, const int* fds, size_t count) {
     c->cmsg_len = CMSG_LEN(count * sizeof(int));
     std::memcpy(CMSG_DATA(c), fds, count * sizeof(int));
   }
-  CHECK(sendmsg(channel, &header, 0) == sizeof message);
+  CHECK(TEMP_FAILURE_RETRY(sendmsg(channel, &header, 0)) == sizeof message);
 }
 
 Message Fill(xenshim::Op op, std::initializer_list<uint64_t> arguments) {
@@ -51,7 +51,7 @@ Message Fill(xenshim::Op op, std::initializer_list<uint64_t> arguments) {
 
 }  // namespace
 
-void OfferShim(uint64_t own_pages, uint32_t xen_version) {
+void OfferShim(uint64_t own_pages, uint32_t xen_version, uint64_t any) {
   int ends[2];
   CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
   channel = ends[0];
@@ -64,7 +64,7 @@ void OfferShim(uint64_t own_pages, uint32_t xen_version) {
   CHECK(memory != MAP_FAILED);
   shared = static_cast<xenshim::Shared*>(memory);
   const int fds[3] = {bridge, own, doorbell};
-  Send(Fill(xenshim::kInit, {xenshim::kProtocolVersion, own_pages, xen_version}), fds, 3);
+  Send(Fill(xenshim::kInit, {xenshim::kProtocolVersion, own_pages, xen_version, any}), fds, 3);
   close(bridge);
   close(own);
 }
@@ -74,7 +74,8 @@ Message Ask(xenshim::Op op, std::initializer_list<uint64_t> arguments, int fd) {
   message.seq = ++seq;
   Send(message, &fd, fd >= 0 ? 1 : 0);
   for (;;) {
-    CHECK(recv(channel, &message, sizeof message, 0) == sizeof message);
+    // The plugin's kick of a vCPU is a signal to the thread that ran it, which may be this one.
+    CHECK(TEMP_FAILURE_RETRY(recv(channel, &message, sizeof message, 0)) == sizeof message);
     if (message.op == xenshim::kReply && message.seq == seq) return message;
     heard.push_back(message);
   }
@@ -84,7 +85,7 @@ void Tell(xenshim::Op op, std::initializer_list<uint64_t> arguments) { Send(Fill
 
 std::deque<Message> Heard(bool lines) {
   Message message;
-  while (recv(channel, &message, sizeof message, MSG_DONTWAIT) == sizeof message) heard.push_back(message);
+  while (TEMP_FAILURE_RETRY(recv(channel, &message, sizeof message, MSG_DONTWAIT)) == sizeof message) heard.push_back(message);
   std::deque<Message> wanted;
   for (const Message& each : heard)
     if ((each.op == xenshim::kLogLine) == lines) wanted.push_back(each);

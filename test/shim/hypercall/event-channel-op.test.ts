@@ -209,6 +209,19 @@ test('an IPI is raised on the vCPU it was bound for', (t) => {
   t.is(guest.bridge.upcalls.get(0), undefined);
 });
 
+test('an event that is pending when a vCPU gets its vector is told by it, and nothing else is', (t) => {
+  const guest = make(t).share();
+  const port = guest.bindIpi(1);
+  t.is(guest.domain.vcpus.setVector(1, 0xf2), 0);
+  t.is(guest.bridge.upcalls.get(1), undefined);
+  t.is(guest.send(port), 0);
+  t.is(guest.bridge.upcalls.get(1), 1);
+  t.is(guest.domain.vcpus.setVector(1, 0xf3), 0);
+  t.is(guest.bridge.upcalls.get(1), 2);
+  t.true(guest.pending(port));
+  t.is(guest.bridge.upcalls.get(0), undefined);
+});
+
 test('status tells what a port is; out of range is -EINVAL, another domain refused', (t) => {
   const guest = make(t);
   t.like(guest.status(100), { status: EvtchnStatusKind.closed });
