@@ -1,6 +1,6 @@
 /** Builds an image from Debian packages with mmdebstrap, once, and keeps it in the cache. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { OperatorError } from '../shim/observe/errors.js';
 import type { ImageSpec } from './manifest.js';
@@ -73,6 +73,7 @@ async function installPackages(spec: ImageSpec, work: string, log: string): Prom
     `--format=${asRoot ? 'directory' : 'tar'}`,
     '--variant=minbase',
     `--include=${spec.packages.join(',')}`,
+    ...(spec.architecture === undefined ? [] : [`--architectures=${spec.architecture}`]),
     '--aptopt=Acquire::Languages "none"',
     ...[...trimmed, ...spec.exclude].map((glob) => `--dpkgopt=path-exclude=${glob}`),
     `--essential-hook=sh '${recipe}' essential "$1"`,
@@ -81,15 +82,24 @@ async function installPackages(spec: ImageSpec, work: string, log: string): Prom
     root,
     process.env['XENSHIM_MIRROR'] ?? 'http://deb.debian.org/debian',
   ];
-  const status = await run('mmdebstrap', args, { log, env: { OUT: work } });
+  const status = await run('mmdebstrap', args, { log, env: { OUT: work, SIZE: String(mebibytes(spec.size)) } });
   if (status !== 0) throw failed(spec, 'mmdebstrap', log);
   return root;
 }
 
-/** mke2fs fills the file system itself: no loop device, no mount, no root needed. */
+/**
+ * mke2fs fills the file system itself: no loop device, no mount, no root needed. Where a recipe has left `head.img`, the disk
+ * begins with it, and the file system stands behind it.
+ */
 async function makeDisk(spec: ImageSpec, work: string, root: string, log: string): Promise<void> {
   const disk = join(work, 'disk.img');
-  const make = (from: string): string[] => ['-q', '-F', '-t', 'ext4', '-L', 'root', '-d', from, disk, spec.size];
+  const head = join(work, 'head.img');
+  const options: string[] = [];
+  if (existsSync(head)) {
+    renameSync(head, disk);
+    options.push('-E', `offset=${statSync(disk).size}`);
+  }
+  const make = (from: string): string[] => ['-q', '-F', '-t', 'ext4', '-L', 'root', ...options, '-d', from, disk, spec.size];
   const status = root.endsWith('.tar')
     ? await run('fakeroot', ['sh', '-ec', 'mkdir "$2"; tar -xf "$1" -C "$2"; shift 2; mke2fs "$@"', 'sh', root,
         join(work, 'root'), ...make(join(work, 'root'))], { log })
@@ -98,6 +108,8 @@ async function makeDisk(spec: ImageSpec, work: string, root: string, log: string
   rmSync(join(work, 'root.tar'), { force: true });
   if (status !== 0) throw failed(spec, 'mke2fs', log);
 }
+
+const mebibytes = (size: string): number => parseInt(size, 10) * (size.endsWith('G') ? 1024 : 1);
 
 function failed(spec: ImageSpec, tool: string, log: string): OperatorError {
   const last = readFileSync(log, 'utf8').trim().split('\n').slice(-6).join(' | ');

@@ -39,8 +39,16 @@ export class GuestConsole {
     await this.#expect(/login: $/, bootSeconds);
     this.#send('root\n');
     await this.#expect(/[#$] $/, 120);
-    this.#send(" stty -echo cols 500; bind 'set enable-bracketed-paste off' 2>/dev/null; PS1='' PS2=''\n");
+    // systemd has a shell report each command to the terminal by PS0 and PROMPT_COMMAND.
+    this.#send(" stty -echo cols 500; bind 'set enable-bracketed-paste off' 2>/dev/null; unset PS0 PROMPT_COMMAND; PS1='' PS2=''\n");
     await this.run('true');
+  }
+
+  /** Waits until the guest has printed what `pattern` says, and returns all that came before it and the match itself. */
+  async waitFor(pattern: RegExp, seconds: number): Promise<string> {
+    if (!this.#socket) await this.#connect(seconds);
+    const [before, [match]] = await this.#expect(pattern, seconds);
+    return before + match;
   }
 
   /** Waits for the next boot after a reboot was asked for, and logs in again. The console may be closed in between. */

@@ -8,19 +8,26 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { withSbin } from '../../vm-images/process.js';
+import { ask } from '../control/client.js';
+import { bootArguments, bootFiles, type Boot } from './guest-boot.js';
 import { GuestConsole } from './guest-console.js';
 import { HostNetwork } from './host-network.js';
+import { endedInTheLab } from './lost-guest.js';
 
 export interface GuestRunOptions {
   readonly name: string;
   /** Folder with disk.img, vmlinuz and initrd. */
   readonly image: string;
+  /** Left out: `kernel`. */
+  readonly boot?: Boot;
   readonly machine: 'pc' | 'q35';
   readonly vcpus: number;
   /** MiB. */
   readonly memory: number;
   /** What follows the tap's name in --vif, with its comma. */
   readonly vifOptions?: string;
+  /** For a kernel that QEMU loads. */
+  readonly kernelArguments?: string;
   /** Further options of `xenshim run`. */
   readonly xenOptions?: readonly string[];
   /** Empty disks besides the root disk: xvdb and on. */
@@ -48,8 +55,11 @@ export class GuestRun {
   readonly disk: string;
   readonly #process: ChildProcess;
   readonly #exited: Promise<GuestExit>;
-  readonly #files = ['disk.img', 'run', 'xenshim.log'];
+  readonly #files: string[] = ['disk.img', 'run', 'xenshim.log', 'console.log', 'xenstore.txt', ...bootFiles];
   #running = true;
+  /** When the log was last looked at, ms. */
+  #lookedAt = 0;
+  #fallen = false;
 
   private constructor(
     readonly options: GuestRunOptions,
@@ -70,7 +80,7 @@ export class GuestRun {
         resolve({ status: status ?? 1 });
       });
     });
-    this.console = new GuestConsole(join(this.runDir, options.name, 'console.sock'), () => this.#running);
+    this.console = new GuestConsole(join(this.runDir, options.name, 'console.sock'), () => this.#answers());
   }
 
   /** Starts the guest and its network. */
@@ -100,6 +110,26 @@ export class GuestRun {
     return join(this.work, 'xenshim.log');
   }
 
+  /** What the guest printed on its PV console. */
+  get consoleLog(): string {
+    return join(this.work, 'console.log');
+  }
+
+  /** What firmware, boot loader and a PVH kernel write to the serial port. */
+  get serialLog(): string {
+    return join(this.work, 'serial.log');
+  }
+
+  /** What `saveXenstore` wrote. */
+  get xenstoreDump(): string {
+    return join(this.work, 'xenstore.txt');
+  }
+
+  /** What the vCPUs of a guest did that stopped answering. */
+  get vcpuDump(): string {
+    return join(this.work, 'vcpus.txt');
+  }
+
   /** QEMU's monitor, to look into a guest that answers no more. */
   get monitor(): string {
     return join(this.work, 'monitor.sock');
@@ -124,6 +154,22 @@ export class GuestRun {
       { env: this.environment, timeout: 60_000, encoding: 'utf8' });
     if (status !== 0) throw new Error(`xenshim ${args.join(' ')}: ${stderr.trim()}`);
     return stdout.trim();
+  }
+
+  /** Whether it is worth waiting for the guest: in the lab one that has had a triple fault starts all over. */
+  #answers(): boolean {
+    if (this.#running && Date.now() - this.#lookedAt > 1000) {
+      this.#lookedAt = Date.now();
+      this.#fallen ||= endedInTheLab(readFileSync(this.log, 'utf8')) !== undefined;
+    }
+    return this.#running && !this.#fallen;
+  }
+
+  /** Writes what the guest's xenstore holds to `xenstoreDump`; a guest that has ended leaves the last one. */
+  async saveXenstore(): Promise<void> {
+    if (!this.#running) return;
+    const text = await ask(this.options.name, 'xenstore-ls', { path: '/' }).catch((error: unknown) => String(error));
+    writeFileSync(this.xenstoreDump, `${String(text)}\n`);
   }
 
   /** `xenshim shutdown NAME`. */
@@ -171,25 +217,16 @@ export class GuestRun {
   }
 
   #arguments(): string[] {
-    const { name, image, machine, vcpus, memory, disks = [], vifOptions = '', xenOptions = [] } = this.options;
+    const { name, image, machine, vcpus, memory, boot = 'kernel', disks = [], vifOptions = '', xenOptions = [], kernelArguments } = this.options;
     const more = disks.flatMap(({ file, options = '' }) => ['--disk', join(this.work, file) + options]);
     return [
-      'run', '--name', name, '--disk', this.disk, ...more, '--vif', `tap=${this.network.tap}${vifOptions}`, ...xenOptions,
+      'run', '--name', name, `--console=log:${this.consoleLog}`, '--disk', this.disk, ...more, '--vif', `tap=${this.network.tap}${vifOptions}`, ...xenOptions,
       '--', 'qemu-system-x86_64',
       '-machine', machine, '-cpu', 'host', '-smp', String(vcpus), '-m', String(memory), '-nodefaults', '-display', 'none',
-      '-kernel', join(image, 'vmlinuz'), '-initrd', join(image, 'initrd'),
-      '-append', `root=/dev/xvda ro console=hvc0 quiet ${hostKernelArguments()}`.trim(),
       '-monitor', `unix:${this.monitor},server=on,wait=off`,
-      // An emulated disk and NIC, for the guest to unplug: the disk is the PV disk's own image, as on a Xen host.
-      '-drive', `file=${this.disk},format=raw,if=ide,file.locking=off`,
-      '-netdev', 'hubport,id=emulated,hubid=0', '-device', 'e1000,netdev=emulated,romfile=',
+      ...bootArguments(boot, { image, disk: this.disk, work: this.work, ...(kernelArguments === undefined ? {} : { kernelArguments }) }),
     ];
   }
-}
-
-/** What a guest's kernel must be told here: the timers of the lab's software CPU are too slow for the check at boot. */
-function hostKernelArguments(): string {
-  return process.env['XENSHIM_LAB'] === undefined ? '' : 'no_timer_check';
 }
 
 function processesNaming(text: string): number[] {

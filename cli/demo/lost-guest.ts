@@ -48,12 +48,26 @@ export function isLost(vcpus: readonly VcpuRegisters[], kvmAmd: AddressRange): b
   return vcpus.some(({ rip, rsp }) => within(kvmAmd, rip) && within(HOST_STACKS, rsp));
 }
 
-/** Asks QEMU through its monitor. False when it cannot be told: then the guest counts as hanging by our fault. */
-export async function lostByTheLab(monitor: string): Promise<boolean> {
+/** What QEMU's monitor says of the vCPUs and their local APICs. */
+export const vcpuStates = (monitor: string): Promise<string> =>
+  ask(monitor, ['info registers -a', 'info lapic 0', 'info lapic 1'].join('\n'));
+
+/** @param states of `vcpuStates`. False when it cannot be told: then the guest counts as hanging by our fault */
+export function lostByTheLab(states: string): boolean {
   if (process.env['XENSHIM_LAB'] !== '1') return false;
   const kvmAmd = moduleRange(readFileSync('/proc/modules', 'utf8'), 'kvm_amd');
-  if (kvmAmd === undefined) return false;
-  return isLost(parseRegisters(await ask(monitor, 'info registers -a')), kvmAmd);
+  return kvmAmd !== undefined && isLost(parseRegisters(states), kvmAmd);
+}
+
+/**
+ * How a guest in the lab has ended that went on with registers which are not its own, or undefined: in a triple fault, or
+ * stopped by QEMU because KVM does not take back the registers it gave. By then nothing more can be proved.
+ * @param log of xenshim and QEMU
+ */
+export function endedInTheLab(log: string): string | undefined {
+  if (process.env['XENSHIM_LAB'] !== '1') return undefined;
+  if (/vCPU \d+: triple fault/.test(log)) return 'a vCPU ended in a triple fault';
+  return /Failed to set special registers/.test(log) ? 'KVM refuses the registers it gave' : undefined;
 }
 
 /** What the monitor says within three seconds. */

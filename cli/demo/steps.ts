@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { withSbin } from '../../vm-images/process.js';
+import { rootFileSystem } from './guest-boot.js';
 import { ConsoleError } from './guest-console.js';
 import type { GuestRun } from './guest-run.js';
 import { GUEST_ADDRESS, HOST_ADDRESS } from './host-network.js';
@@ -50,12 +51,14 @@ export async function identity({ console }: GuestRun): Promise<Identity> {
 export async function kernelStep(run: GuestRun, hypervisor: string): Promise<string> {
   const { console, options } = run;
   const lines = (await console.output(
-    'cat /sys/hypervisor/type; grep -c ^processor /proc/cpuinfo; ' +
+    'cat /sys/hypervisor/type /sys/hypervisor/guest_type; grep -c ^processor /proc/cpuinfo; ' +
     'cat /sys/devices/system/clocksource/clocksource0/current_clocksource',
   )).split('\n');
-  const [type, cpus, clock] = lines;
+  const [type, guestType, cpus, clock] = lines;
+  const wanted = options.boot === 'pvh' ? 'PVH' : 'HVM';
   check(hypervisor === 'Xen HVM', `the kernel log says "Hypervisor detected: ${hypervisor}"`);
   check(type === 'xen', `/sys/hypervisor/type is ${type}`);
+  check(guestType === wanted, `/sys/hypervisor/guest_type is ${guestType}`);
   check(cpus === String(options.vcpus), `${cpus} vCPUs online, not ${options.vcpus}`);
   check(clock === 'xen', `the clocksource is ${clock}`);
   return `Hypervisor detected: ${hypervisor}; ${cpus} vCPUs; clocksource ${clock}`;
@@ -79,9 +82,10 @@ export async function diskStep({ console }: GuestRun): Promise<{ detail: string;
 
 /** After the shutdown: the same bytes in the image, and a file system without faults. */
 export async function imageStep({ disk }: GuestRun, sha256: string): Promise<string> {
-  const seen = await hashOf('debugfs', ['-R', `cat ${file}`, disk]);
+  const root = rootFileSystem(disk);
+  const seen = await hashOf('debugfs', ['-R', `cat ${file}`, root]);
   check(seen.sha256 === sha256, `the image holds ${seen.bytes} bytes with SHA-256 ${seen.sha256}, the guest wrote ${sha256}`);
-  const fsck = await hashOf('e2fsck', ['-fn', disk]);
+  const fsck = await hashOf('e2fsck', ['-fn', root]);
   check(fsck.status === 0, `e2fsck -fn ended with ${fsck.status}`);
   return 'same SHA-256 in the image; e2fsck clean';
 }
@@ -128,6 +132,7 @@ export async function unplugStep({ console }: GuestRun): Promise<string> {
 }
 
 export async function poweroffStep(run: GuestRun): Promise<string> {
+  await run.saveXenstore();
   run.shutdown();
   const exit = await run.ended(180);
   if (exit === undefined) throw new ConsoleError('the guest did not power off within 180 s');

@@ -48,6 +48,15 @@ const until = (condition: string): string =>
 
 const data = (run: GuestRun): string => join(run.work, 'data.img');
 
+/** Names of the disks as devices of the guest's xenbus. */
+const [XVDB, XVDC, XVDD, XVDH] = ['vbd-51728', 'vbd-51744', 'vbd-51760', 'vbd-51824'] as const;
+
+/**
+ * The guest has noticed that a device is gone. Linux looks at the store when it gets round to a watch event: a device that
+ * is back by then was never away for it, on Xen as well, and a disk without a driver stays without one.
+ */
+const away = (device: string): string => `[ ! -e /sys/bus/xen/devices/${device} ]`;
+
 /** Bytes the host has allocated for a file. */
 const allocated = (path: string): number => statSync(path).blocks * 512;
 
@@ -126,7 +135,7 @@ async function hotplug(run: GuestRun, sha256: string): Promise<string> {
   check(seen === '4096\n4096\nused', seen);
   run.xenshim('block', 'detach', name, 'xvdc');
   const gone = await console.output(
-    `${until('[ ! -e /sys/block/xvdc ]')}; rm /run/busy; ${until('[ -e /run/rounds ]')}; cat /run/rounds; ` +
+    `${until(away(XVDC))}; rm /run/busy; ${until('[ -e /run/rounds ]')}; cat /run/rounds; ` +
     `[ ! -e /run/bad ] && echo good; ${sumOf('/mnt/copy')}`, 300);
   const [rounds, verdict, sum] = gone.split('\n');
   check(Number(rounds) > 0 && verdict === 'good' && sum?.slice(0, 64) === sha256, `the other disk meanwhile: ${gone}`);
@@ -144,7 +153,7 @@ async function kinds(run: GuestRun, sha256: string): Promise<string> {
   for (const [disk, as] of [
     ['four.img,ro,sector-size=4096', 'xvdc'], ['stick.img,removable,queues=1', 'xvdd'], ['cd.iso,cdrom', 'xvdh'],
   ]) await ask(name, 'block-attach', { disk, as, cwd: run.work });
-  const cd = '/sys/bus/xen/devices/vbd-51824';
+  const cd = `/sys/bus/xen/devices/${XVDH}`;
   const seen = await console.output(
     `${until('[ -e /dev/xvdc ]')}; ${until('[ -e /dev/xvdd ]')}; ${until(`[ -e ${cd} ]`)}; ` +
     `cat /sys/block/xvdc/ro /sys/block/xvdd/removable; set -- /sys/block/xvdd/mq/*; echo $#; ` +
@@ -156,7 +165,7 @@ async function kinds(run: GuestRun, sha256: string): Promise<string> {
   await ask(name, 'block-detach', { vdev: 'xvdh', force: true });
   // xvdc is mounted: blkfront marks the disk dead and lets go of it all the same.
   for (const vdev of ['xvdc', 'xvdd']) await ask(name, 'block-detach', { vdev });
-  const left = await console.output(`${until(`[ ! -e ${cd} -a ! -e /sys/block/xvdc -a ! -e /sys/block/xvdd ]`)}; umount /srv; echo gone`);
+  const left = await console.output(`${until(away(XVDH))}; ${until(away(XVDC))}; ${until(away(XVDD))}; umount /srv; echo gone`);
   check(left === 'gone', left);
   return 'read-only, removable with one queue, and a CD-ROM without a driver; detached, one while it was mounted, the last by force';
 }
@@ -181,7 +190,7 @@ async function persistent({ console, options: { name }, work }: GuestRun, sha256
 /** Linux's blkfront never leaves Closed by itself: bound again it waits for a device that is made anew. */
 async function rebind({ console, options: { name }, work }: GuestRun, sha256: string): Promise<string> {
   const gone = await console.output(
-    `umount /mnt; echo vbd-51728 > /sys/bus/xen/drivers/vbd/unbind; ${until('[ ! -e /dev/xvdb ]')}; echo gone`);
+    `umount /mnt; echo ${XVDB} > /sys/bus/xen/drivers/vbd/unbind; ${until('[ ! -e /dev/xvdb ]')}; echo gone`);
   check(gone === 'gone', gone);
   let listed: BlockStatus | undefined;
   // The driver says Closed and goes; our end follows when it has heard of it.
@@ -191,6 +200,7 @@ async function rebind({ console, options: { name }, work }: GuestRun, sha256: st
   }
   check(listed?.state === 'Closed' && listed.frontend === 'Closed', `xvdb is ${listed?.state}, its frontend ${listed?.frontend}`);
   await ask(name, 'block-detach', { vdev: 'xvdb' });
+  await console.output(until(away(XVDB)));
   await ask(name, 'block-attach', { disk: 'data.img', as: 'xvdb', cwd: work });
   const output = await console.output(`${until('[ -e /dev/xvdb ]')}; mount /dev/xvdb /mnt && ${sumOf('/mnt/data')}`);
   check(output.slice(0, 64) === sha256, output);

@@ -1,6 +1,6 @@
-/** The guest images as one disk for the lab: GUEST/disk.img, GUEST/vmlinuz and GUEST/initrd in an ext4 file system. */
+/** The guest images as one disk for the lab: GUEST/disk.img, GUEST/vmlinuz and what else an image has, in an ext4 file system. */
 import { createHash } from 'node:crypto';
-import { existsSync, linkSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { builtImage, type Progress } from '../build.js';
 import type { ImageSpec } from '../manifest.js';
@@ -22,7 +22,7 @@ export async function guestDisk(specs: readonly ImageSpec[], progress: Progress)
   images.forEach((image, index) => {
     const dir = join(work, 'tree', specs[index]!.name);
     mkdirSync(dir, { recursive: true });
-    for (const part of ['disk.img', 'vmlinuz', 'initrd']) linkSync(join(image.dir, part), join(dir, part));
+    for (const part of readdirSync(image.dir)) if (part !== 'build.log') linkSync(join(image.dir, part), join(dir, part));
   });
   const disk = join(work, 'disk.img');
   const status = await run('mke2fs', ['-q', '-F', '-t', 'ext4', '-d', join(work, 'tree'), disk, '12G'], {

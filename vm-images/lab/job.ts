@@ -18,6 +18,8 @@ export interface LabJob {
   /** Lab host and guests, by their names in the manifest. */
   readonly host?: string;
   readonly guests?: readonly string[];
+  /** Features of the lab's CPU, as Machine has them. */
+  readonly cpu?: string;
   readonly memory?: number;
   readonly timeoutSeconds?: number;
   readonly onOutput: (chunk: Buffer) => void;
@@ -26,7 +28,8 @@ export interface LabJob {
   readonly results?: string;
 }
 
-/** Exit status of the job's command. OperatorError LAB_FAILED if the lab ended without one, LAB_TIMEOUT if it was too slow. */
+/** Exit status of the job's command. OperatorError LAB_FAILED if the lab ended without one,
+ * LAB_PANIC if its kernel died, LAB_TIMEOUT if it was too slow. */
 export async function runJob(job: LabJob): Promise<number> {
   const work = mkdtempSync(join(tmpdir(), 'xenshim-lab-'));
   try {
@@ -53,6 +56,7 @@ async function runIn(work: string, job: LabJob): Promise<number> {
   const timeoutSeconds = job.timeoutSeconds ?? 1200;
   const inTime = await runMachine({
     host,
+    ...(job.cpu === undefined ? {} : { cpu: job.cpu }),
     memory: job.memory ?? 6144,
     disks: [project, guests],
     jobDir,
@@ -66,10 +70,28 @@ async function runIn(work: string, job: LabJob): Promise<number> {
   }
   const status = join(jobDir, 'status');
   if (!existsSync(status)) {
-    const last = readFileSync(join(work, 'console.log'), 'utf8').trim().split('\n').slice(-8).join('\n');
-    throw new OperatorError('LAB_FAILED', `the lab host ended before its job did\n${last}\n`, 'run it again');
+    const console = readFileSync(join(work, 'console.log'), 'utf8');
+    const panic = hostPanic(console);
+    if (panic !== undefined) {
+      throw new OperatorError('LAB_PANIC', `the lab host's kernel died of the software CPU: ${panic}`, 'run it again');
+    }
+    throw new OperatorError('LAB_FAILED', `the lab host ended before its job did (${lastWords(console)})`, 'run it again');
   }
   return Number(readFileSync(status, 'utf8'));
+}
+
+/** Why a lab host ended, as far as its console tells: the kernel's complaint, or else the last line. */
+export function lastWords(console: string): string {
+  const lines = console.trim().split('\n');
+  return lines.find((line) => /Kernel panic|BUG:|Oops:/.test(line)) ?? (lines.at(-1) || 'it said nothing');
+}
+
+/**
+ * How the kernel of a lab host died, or undefined. No program can make a kernel panic: it is the software CPU, which
+ * has mixed up the lab host's registers with a guest's (docs/decisions/0007).
+ */
+export function hostPanic(console: string): string | undefined {
+  return /^\[ *\d+\.\d+\] (Kernel panic - not syncing: .*)$/m.exec(console)?.[1]?.trim();
 }
 
 function script(job: LabJob): string {

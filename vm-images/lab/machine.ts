@@ -18,6 +18,8 @@ import type { BuiltImage } from '../build.js';
 
 export interface Machine {
   readonly host: BuiltImage;
+  /** Features of the software CPU, as QEMU takes them behind the model: `-smap`. */
+  readonly cpu?: string;
   /** MiB; taken from this machine only as it is used. */
   readonly memory: number;
   /** Further disks after the root, in order: /dev/vdb, /dev/vdc … Writes to any disk are thrown away. */
@@ -56,7 +58,7 @@ function qemuArguments(machine: Machine, outputSocket: string): string[] {
   const disk = (file: string): string[] => ['-drive', `file=${file},if=virtio,format=raw,snapshot=on,cache=unsafe`];
   return [
     '--library-path', join(emulator, 'lib'), join(emulator, 'qemu-system-x86_64'), '-L', join(emulator, 'share'),
-    '-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', 'EPYC,+svm,+npt', '-smp', '2', '-m', String(machine.memory),
+    '-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', ['EPYC,+svm,+npt', machine.cpu].filter(Boolean).join(), '-smp', '2', '-m', String(machine.memory),
     '-nodefaults', '-display', 'none', '-no-reboot', '-nic', 'none',
     '-kernel', machine.host.kernel, '-initrd', machine.host.initrd, '-append', kernelArguments,
     '-serial', `file:${join(machine.work, 'console.log')}`,

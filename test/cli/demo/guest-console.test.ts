@@ -92,3 +92,10 @@ test('a console that closes while a command runs ends the wait at once', async (
   await t.throwsAsync(console.run('die', 60), { instanceOf: ConsoleError, message: /before the console closed/ });
   t.true(Date.now() - started < 10_000);
 });
+
+test('what a guest without a shell prints is awaited, and comes back up to where it was to end', async (t) => {
+  const console = await played(t, { answer: (line) => (line === 'ls' ? '(xen/xvda) more\r\ngrub> ' : '') });
+  console.type('ls');
+  t.is(await console.waitFor(/grub> /, 10), '(xen/xvda) more\ngrub> ');
+  await t.throwsAsync(console.waitFor(/nothing of the kind/, 1), { instanceOf: ConsoleError });
+});

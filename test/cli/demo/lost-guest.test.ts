@@ -1,5 +1,5 @@
 import test from 'ava';
-import { isLost, lostByTheLab, moduleRange, parseRegisters } from '../../../cli/demo/lost-guest.js';
+import { endedInTheLab, isLost, lostByTheLab, moduleRange, parseRegisters, vcpuStates } from '../../../cli/demo/lost-guest.js';
 
 const modules = [
   'kvm_amd 221184 2 - Live 0xffffffffc05d2000',
@@ -40,6 +40,29 @@ test('a module\'s range ends where the next may begin; hidden addresses and othe
   t.is(moduleRange('kvm_amd 221184 2 - Live 0x0000000000000000', 'kvm_amd'), undefined);
 });
 
-test('outside the lab no guest counts as lost', async (t) => {
-  t.false(await lostByTheLab('/nonexistent/monitor.sock'));
+test('outside the lab no guest counts as lost', (t) => {
+  t.false(lostByTheLab('CPU#0\nRIP=ffffffffc05d3000 RSP=ffffc90000100000'));
+});
+
+test('a monitor that is not there says nothing', async (t) => {
+  t.is(await vcpuStates('/nonexistent/monitor.sock'), '');
+});
+
+test.serial('a triple fault counts as the lab’s in the lab only', (t) => {
+  const before = process.env['XENSHIM_LAB'];
+  const log = '23:26:12.565 info  unplugged 00:1f.2\n23:26:14.041 warn  vCPU 0: triple fault at rip fff0, rsp 0: the machine is reset\n';
+  try {
+    process.env['XENSHIM_LAB'] = '1';
+    t.is(endedInTheLab(log), 'a vCPU ended in a triple fault');
+    t.is(
+      endedInTheLab('qemu-system-x86_64: Putting registers after init: Failed to set special registers: Invalid argument\n'),
+      'KVM refuses the registers it gave',
+    );
+    t.is(endedInTheLab('23:26:12.565 info  unplugged 00:1f.2\n'), undefined);
+    delete process.env['XENSHIM_LAB'];
+    t.is(endedInTheLab(log), undefined);
+  } finally {
+    if (before === undefined) delete process.env['XENSHIM_LAB'];
+    else process.env['XENSHIM_LAB'] = before;
+  }
 });

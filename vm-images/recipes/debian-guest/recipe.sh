@@ -17,10 +17,19 @@ essential() {
   printf 'xen-blkfront\next4\ncrc32c\n' > "$root/usr/share/initramfs-tools/modules.d/xenshim"
 }
 
+# The kernel itself, an ELF file with the PVH note, out of its bzImage: Linux, Documentation/arch/x86/boot.rst tells where the
+# payload lies. Its last four bytes are the length of what it unpacks to.
+vmlinux() {
+  perl -we 'local $/; open F, "<:raw", shift; $_ = <F>; my ($at, $length) = unpack("V2", substr($_, 0x248, 8));
+    print substr($_, (ord(substr($_, 0x1f1, 1)) + 1) * 512 + $at, $length - 4)' "$OUT/vmlinuz" |
+    chroot "$root" zstd --decompress --stdout --quiet
+}
+
 customize() {
   kernel=$(ls "$root/usr/lib/modules")
   cp "$root/boot/vmlinuz-$kernel" "$OUT/vmlinuz"
   cp "$root/boot/initrd.img-$kernel" "$OUT/initrd"
+  if [ -e "$root/usr/bin/zstd" ]; then vmlinux > "$OUT/vmlinux"; fi
   echo guest > "$root/etc/hostname"
   echo '127.0.0.1 localhost guest' > "$root/etc/hosts"
   echo '/dev/xvda / ext4 errors=remount-ro,noatime 0 1' > "$root/etc/fstab"
