@@ -83,7 +83,7 @@ export interface NativeQuickGrants {
   readonly unmap: () => void;
 }
 
-/** Vectored reads and writes done by the calling thread; the layout of `call` is that of kvm/addon/vector_io.cc. */
+/** Reads and writes done by the calling thread; the layout of `call` is that of kvm/addon/vector_io.cc. */
 export interface NativeVectorIo {
   readonly call: ArrayBuffer;
   readonly read: () => void;
@@ -138,7 +138,8 @@ export interface Native {
   readonly bridgeLayout: BridgeLayout;
   readonly bridgeOps: Readonly<Record<BridgeOpName, number>>;
 
-  readonly VectorIo: new (fd: number) => NativeVectorIo;
+  /** @param plain without RWF_NOWAIT; makes the descriptor non-blocking */
+  readonly VectorIo: new (fd: number, plain: boolean) => NativeVectorIo;
   readonly InlineFile: new (fd: number, entries: number) => NativeInlineFile;
   readonly Discarder: new (fd: number, bell: number, piece: number, start: number) => NativeDiscarder;
   /** Whether a block device open for writing takes BLKSECDISCARD; touches no data. */

@@ -7,7 +7,7 @@ import { IoUring } from '../../shim/io/uring.js';
 import { XenError } from '../../shim/observe/errors.js';
 import { BackRing } from '../../shim/ring/back-ring.js';
 import type { RingPage } from '../../shim/ring/back-ring.js';
-import { arenaOver } from './arena.js';
+import { arenaOver, putIovec } from './arena.js';
 import type { Arena } from './arena.js';
 import type { Control } from '../worker-host.js';
 import { CaptureWriter } from './capture-ring.js';
@@ -19,7 +19,9 @@ import { RX_DIRECT_ARENA_BYTES } from './rx-direct.js';
 import { RX_ARENA_BYTES, RxQueue } from './rx-queue.js';
 import { RxPolicy } from './rx-policy.js';
 import { TX_ARENA_BYTES, TxQueue } from './tx-queue.js';
-import { UringLink, VifLoop } from './vif-loop.js';
+import { openVifLink } from './vif-link.js';
+import type { VifLink } from './vif-link.js';
+import { VifLoop } from './vif-loop.js';
 import { VIF_MEMORY_BYTES } from './vif-memory.js';
 
 /** Entries of one pass: every packet a ring can hold, every read, polls and cancellations. */
@@ -86,20 +88,22 @@ export function openConnection(options: ConnectionOptions): Connection {
       uring.close();
     });
     uring.registerFiles([params.linkFd]);
-    const link = new UringLink(uring, params.linkFd, params.linkWaits);
+    const rxArena = memory(RX_ARENA_BYTES);
+    const link = openVifLink({
+      uring, fd: params.linkFd, waits: params.linkWaits, plain: params.linkPlain, scratch: rxArena,
+    });
     const credit = new Credit(params.rate, now(), shared);
     const tx = (queue.tx = new TxQueue({
       ring: txRing.ring, grants, sink: link, arena: memory(TX_ARENA_BYTES), counters, credit,
       multicast: new MulticastFilter(shared), capture, oneByOne: params.linkWaits,
     }));
-    const rxArena = memory(RX_ARENA_BYTES);
     const rx = (queue.rx = new RxQueue({
       ...rxRing, grants, source: link, arena: rxArena, directArena: memory(RX_DIRECT_ARENA_BYTES), counters,
       offloads: params.offloads, scatterGather: params.scatterGather, notifies: params.notifies,
       policy: new RxPolicy(shared, params.place), capture,
     }));
     tx.settings = rx.settings = params.settings;
-    discardStale(uring, link, rxArena);
+    discardStale(link, rxArena);
     const loop = new VifLoop({
       uring, link, tx, rx, channels: params.channels, control, credit, counters, report, now,
     });
@@ -112,14 +116,13 @@ export function openConnection(options: ConnectionOptions): Connection {
 
 /** More than a tap queues by default (txqueuelen 1000). */
 const MAX_STALE = 2048;
+/** Behind the iovec of those reads. */
+const STALE_AT = 16;
 
 /** Reads what the link still holds for an earlier connection, which may have had other offloads, and forgets it. */
-function discardStale(uring: IoUring, link: UringLink, { hva, u8 }: Arena): void {
-  for (let frames = 0; frames < MAX_STALE; frames++) {
-    link.read(0, hva, u8.length);
-    uring.enter(1, -1);
-    const result = uring.completions() > 0 ? uring.result(0) : 0;
-    uring.consume(uring.completions());
-    if (result <= 0) return;
+function discardStale(link: VifLink, arena: Arena): void {
+  putIovec(arena, 0, 0, arena.hva + STALE_AT, arena.u8.length - STALE_AT);
+  for (let frames = 0; frames < MAX_STALE && link.readNow(arena.hva, 1) > 0; frames++) {
+    // Nobody's.
   }
 }

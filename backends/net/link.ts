@@ -21,6 +21,8 @@ export interface Link {
   readonly fd: number;
   /** A link that is full is worth waiting for: it has a reader that is never away for long. A tap drops what it has no room for. */
   readonly waits?: boolean;
+  /** Served by plain system calls even where it could be by io_uring; makes no difference to a link that waits. */
+  readonly plain?: boolean;
   /** Queues the link can have; default 1. */
   readonly maxQueues?: number;
   /** Descriptors of that many queues, `fd` the first; gives back those of more. Only with `maxQueues` above 1. */

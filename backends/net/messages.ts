@@ -32,6 +32,7 @@ export interface VifConnect {
   readonly linkFd: number;
   /** As Link has it. */
   readonly linkWaits: boolean;
+  readonly linkPlain: boolean;
   readonly txRef: number;
   readonly rxRef: number;
   readonly channels: VifChannels;

@@ -84,8 +84,8 @@ export class VifConnection {
     this.setMtu(mtu);
     const connects = this.#frontend.queues.map(
       ({ txRef, rxRef }, i): VifConnect => ({
-        linkFd: linkFds[i]!, linkWaits: link.waits === true, channels: channels[i]!, txRef, rxRef,
-        offloads, scatterGather, notifies, rate, settings: live,
+        linkFd: linkFds[i]!, linkWaits: link.waits === true, linkPlain: link.plain === true, channels: channels[i]!,
+        txRef, rxRef, offloads, scatterGather, notifies, rate, settings: live,
         ...(places === undefined ? {} : { place: places[i]! }),
         ...(capture === undefined ? {} : { capture: capture.place(i) }),
       }),

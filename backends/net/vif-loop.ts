@@ -4,17 +4,17 @@
  */
 import { Doorbell } from '../../shim/io/doorbell.js';
 import { signalEventfd } from '../../shim/io/eventfd.js';
-import { FIXED_FILE, UringOp } from '../../shim/io/uring.js';
 import type { IoUring } from '../../shim/io/uring.js';
-import { VectorIo } from '../../shim/io/vector-io.js';
 import { Spin } from '../block/spin.js';
 import type { Control } from '../worker-host.js';
 import type { Credit } from './credit.js';
 import type { VifChannels, VifReport } from './messages.js';
 import type { Rate } from './rate.js';
-import type { RxQueue, RxSource } from './rx-queue.js';
+import type { RxQueue } from './rx-queue.js';
 import { Counter } from './stats.js';
-import type { TxQueue, TxSink } from './tx-queue.js';
+import type { TxQueue } from './tx-queue.js';
+import { Kind } from './uring-link.js';
+import type { VifLink } from './vif-link.js';
 
 /** A link that had nothing is asked again after this long while other work goes on, ms. */
 const ASK_AGAIN_MS = 0.02;
@@ -22,66 +22,9 @@ const ASK_AGAIN_MS = 0.02;
 const SPURIOUS_LIMIT = 16;
 const MAX_MUTE_MS = 1000;
 
-/** Which entry a completion belongs to, in the high word of its user data. */
-const Kind = Object.freeze({ TX: 1, RX: 2, LINK: 3, KICK: 4, BELL: 5, CANCEL: 6, DIRECT: 7 });
-
-const POLLIN = 1;
-/** RWF_NOWAIT: a link that is full or empty says so instead of keeping the entry. */
-const RWF_NOWAIT = 8;
-const HIGH = 2 ** 32;
-
-/** The link's side of the io_uring, as its registered file 0; and past it, where a single frame is in a hurry. */
-export class UringLink implements TxSink, RxSource {
-  readonly #now: VectorIo;
-
-  /**
-   * @param fd of the link
-   * @param waits whether a write that finds the link full waits for room
-   */
-  constructor(
-    private readonly uring: IoUring,
-    fd: number,
-    readonly waits = false,
-  ) {
-    this.#now = new VectorIo(fd);
-  }
-
-  send(tag: number, address: number, count: number): void {
-    this.#push(UringOp.WRITEV, address, count, this.waits ? 0 : RWF_NOWAIT, tag, Kind.TX);
-  }
-
-  sendPlain(tag: number, address: number, length: number): void {
-    this.#push(UringOp.WRITE, address, length, this.waits ? 0 : RWF_NOWAIT, tag, Kind.TX);
-  }
-
-  sendNow(address: number, count: number): number {
-    return this.#now.write(address, count);
-  }
-
-  readNow(address: number, count: number): number {
-    return this.#now.read(address, count);
-  }
-
-  read(buffer: number, address: number, length: number): void {
-    this.#push(UringOp.READ, address, length, RWF_NOWAIT, buffer, Kind.RX);
-  }
-
-  readv(index: number, address: number, count: number): void {
-    this.#push(UringOp.READV, address, count, RWF_NOWAIT, index, Kind.DIRECT);
-  }
-
-  poll(): void {
-    this.uring.push(UringOp.POLL_ADD, FIXED_FILE, 0, 0, 0, 0, 0, 0, POLLIN, 0, Kind.LINK);
-  }
-
-  #push(opcode: number, address: number, length: number, rwFlags: number, lo: number, hi: number): void {
-    this.uring.push(opcode, FIXED_FILE, 0, -1, -1, address | 0, (address / HIGH) | 0, length, rwFlags, lo, hi);
-  }
-}
-
 export interface VifLoopOptions {
   readonly uring: IoUring;
-  readonly link: UringLink;
+  readonly link: VifLink;
   readonly tx: TxQueue;
   readonly rx: RxQueue;
   readonly channels: VifChannels;
@@ -94,7 +37,7 @@ export interface VifLoopOptions {
 
 export class VifLoop {
   readonly #uring: IoUring;
-  readonly #link: UringLink;
+  readonly #link: VifLink;
   readonly #tx: TxQueue;
   readonly #rx: RxQueue;
   readonly #channels: VifChannels;
@@ -204,7 +147,7 @@ export class VifLoop {
   #reap(now: number): number {
     const uring = this.#uring;
     const count = uring.completions();
-    let moved = 0;
+    let moved = this.#link.take(this.#tx, this.#rx, now);
     for (let i = 0; i < count; i++) {
       const tag = uring.userLo(i);
       const result = uring.result(i);

@@ -1,7 +1,9 @@
-// One vectored read or write at a time, done at once by the calling thread: for loops that spin on a descriptor, where
-// an io_uring with a single entry costs more than the system call it replaces.
+// One read or write at a time, done at once by the calling thread: for loops that spin on a descriptor, where an io_uring
+// with a single entry costs more than the system call it replaces, and for descriptors that take no RWF_NOWAIT.
+#include <fcntl.h>
 #include <sys/uio.h>
 
+#include <cerrno>
 #include <cstdint>
 
 #include "addon/module.h"
@@ -10,20 +12,32 @@ namespace {
 
 // What TypeScript fills in (shim/io/vector-io.ts), and bytes or a negative errno.
 struct Call {
-  uint64_t iovecs;
-  int32_t count;
+  // Of `count` iovecs; or if that is 0, of the only buffer, `length` bytes.
+  uint64_t address;
+  uint32_t count;
+  uint32_t length;
   int32_t result;
+  int32_t unused;
 };
-static_assert(sizeof(Call) == 16);
+static_assert(sizeof(Call) == 24);
 
 class VectorIo : public Napi::ObjectWrap<VectorIo> {
  public:
   static void Init(Napi::Env env, Napi::Object exports) { exports.Set("VectorIo", DefineClass(env, "VectorIo", {})); }
 
-  // new VectorIo(fd): `call` is the buffer, `read` and `write` are functions without arguments or results. The descriptor
-  // stays the caller's, and open while they are called.
+  // new VectorIo(fd, plain): `call` is the buffer, `read` and `write` are functions without arguments or results. The
+  // descriptor stays the caller's, and open while they are called. `plain` ones do without RWF_NOWAIT, which files have to
+  // support (FMODE_NOWAIT): the descriptor is made non-blocking instead, for all who share it.
   explicit VectorIo(const Napi::CallbackInfo& info)
-      : Napi::ObjectWrap<VectorIo>(info), fd_(info[0].As<Napi::Number>().Int32Value()) {
+      : Napi::ObjectWrap<VectorIo>(info),
+        fd_(info[0].As<Napi::Number>().Int32Value()),
+        flags_(info[1].As<Napi::Boolean>().Value() ? 0 : RWF_NOWAIT) {
+    if (flags_ == 0) {
+      const int status = fcntl(fd_, F_GETFL);
+      if (status < 0 || fcntl(fd_, F_SETFL, status | O_NONBLOCK) < 0) {
+        throw Napi::Error::New(info.Env(), "VectorIo: the descriptor cannot be made non-blocking");
+      }
+    }
     Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(info.Env(), sizeof(Call));
     call_ = static_cast<Call*>(buffer.Data());
     buffer_ = Napi::Persistent(buffer);
@@ -49,13 +63,16 @@ class VectorIo : public Napi::ObjectWrap<VectorIo> {
     napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
     const auto* self = static_cast<VectorIo*>(data);
     Call* call = self->call_;
-    // Never waits, whatever the descriptor's own flags are.
-    const ssize_t done = kTransfer(self->fd_, reinterpret_cast<const iovec*>(call->iovecs), call->count, -1, RWF_NOWAIT);
+    const iovec only{reinterpret_cast<void*>(call->address), call->length};
+    const bool vector = call->count > 0;
+    const iovec* iovecs = vector ? reinterpret_cast<const iovec*>(call->address) : &only;
+    const ssize_t done = kTransfer(self->fd_, iovecs, vector ? static_cast<int>(call->count) : 1, -1, self->flags_);
     call->result = static_cast<int32_t>(done < 0 ? -errno : done);
     return nullptr;
   }
 
   const int fd_;
+  const int flags_;
   Call* call_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> buffer_;
 };

@@ -4,6 +4,7 @@ import { OperatorError } from '../../../shim/observe/errors.js';
 import { Sring } from '../../../shim/abi/io/ring.js';
 import { createNetBackend } from '../../../backends/net/driver.js';
 import { RX_REF, TX_REF } from './fake-netfront.js';
+import { FORMS } from './forms.js';
 import { plainFrame } from './frames.js';
 import type { LinkFrame } from './rig.js';
 import { StubLink, until, VifLab } from './vif-lab.js';
@@ -49,15 +50,17 @@ for (const split of [false, true]) {
   });
 }
 
-test('frames that come one at a time, long after one another, wake a worker that has given up spinning', async (t) => {
-  const lab = new VifLab();
-  await lab.connect();
-  for (let i = 0; i < 8; i++) {
-    t.deepEqual(await traffic(lab, 1), []);
-    await sleep(60);
-  }
-  t.is(await lab.close(), 0);
-});
+for (const { form, plain } of FORMS) {
+  test(`frames that come one at a time, long after one another, wake a worker that has given up spinning${form}`, async (t) => {
+    const lab = new VifLab({ plain });
+    await lab.connect();
+    for (let i = 0; i < 8; i++) {
+      t.deepEqual(await traffic(lab, 1), []);
+      await sleep(60);
+    }
+    t.is(await lab.close(), 0);
+  });
+}
 
 test('what the frontend is offered is there before InitWait, and nothing that does not work', async (t) => {
   const lab = new VifLab({ mac: '00:16:3E:01:02:03', rate: '1000,50000' });
@@ -178,25 +181,27 @@ test('E110: a frontend that revokes its ring grants while connected disturbs nob
   t.is(await lab.close(), 0);
 });
 
-test('a machine that is reset under traffic finds its vif as on the first day, on the same link', async (t) => {
-  const lab = new VifLab();
-  for (let round = 0; round < 3; round++) {
-    await lab.connect();
-    t.deepEqual(await traffic(lab, 3), []);
-    await lab.backend.letGo();
-    t.is(lab.pins(), 0);
-    t.is(lab.ports.bound, 0);
-    t.false(lab.link.carrier);
-    t.false(lab.link.closed);
-    lab.store.remove(lab.frontPath);
-    lab.store.remove(lab.backPath);
-    lab.backend.restart();
-    await lab.backendState(2);
-    t.is(lab.key('hotplug-status'), 'connected');
-  }
-  t.is(lab.removed, 0);
-  t.is(await lab.close(), 0);
-});
+for (const { form, plain } of FORMS) {
+  test(`a machine that is reset under traffic finds its vif as on the first day, on the same link${form}`, async (t) => {
+    const lab = new VifLab({ plain });
+    for (let round = 0; round < 3; round++) {
+      await lab.connect();
+      t.deepEqual(await traffic(lab, 3), []);
+      await lab.backend.letGo();
+      t.is(lab.pins(), 0);
+      t.is(lab.ports.bound, 0);
+      t.false(lab.link.carrier);
+      t.false(lab.link.closed);
+      lab.store.remove(lab.frontPath);
+      lab.store.remove(lab.backPath);
+      lab.backend.restart();
+      await lab.backendState(2);
+      t.is(lab.key('hotplug-status'), 'connected');
+    }
+    t.is(lab.removed, 0);
+    t.is(await lab.close(), 0);
+  });
+}
 
 test('E111: one page as both rings, and as a transmit buffer too, disturbs nobody but that vif', async (t) => {
   const lab = new VifLab();
@@ -214,15 +219,17 @@ test('E111: one page as both rings, and as a transmit buffer too, disturbs nobod
   t.is(await lab.close(), 0);
 });
 
-test('frames the link kept from before a connection do not reach it', async (t) => {
-  const lab = new VifLab();
-  await lab.backendState(2);
-  for (let i = 0; i < 50; i++) lab.wire.send(plainFrame(300));
-  await lab.connect();
-  t.deepEqual(await traffic(lab, 2), []);
-  t.is(lab.backend.stats().rxPackets, 2);
-  t.is(await lab.close(), 0);
-});
+for (const { form, plain } of FORMS) {
+  test(`frames the link kept from before a connection do not reach it${form}`, async (t) => {
+    const lab = new VifLab({ plain });
+    await lab.backendState(2);
+    for (let i = 0; i < 50; i++) lab.wire.send(plainFrame(300));
+    await lab.connect();
+    t.deepEqual(await traffic(lab, 2), []);
+    t.is(lab.backend.stats().rxPackets, 2);
+    t.is(await lab.close(), 0);
+  });
+}
 
 test('E75: a vif disabled for its ring index loses its carrier, and a reconnect brings it back', async (t) => {
   const lab = new VifLab();

@@ -26,6 +26,8 @@ export interface RigOptions {
   readonly rate?: Rate;
   readonly live?: Partial<VifLive>;
   readonly front?: FakeNetfront;
+  /** The link by plain system calls. */
+  readonly plain?: boolean;
 }
 
 /** A frame as it crosses the link. */
@@ -121,6 +123,7 @@ export class Rig {
         params: {
           linkFd,
           linkWaits: false,
+          linkPlain: options.plain ?? false,
           settings: { up: true, xdpHeadroom: 0, ...options.live },
           txRef: TX_REF,
           rxRef: RX_REF,

@@ -5,6 +5,7 @@ import type { Socket } from 'node:dgram';
 import { readFileSync, readSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Link } from '../../../backends/net/link.js';
 import { openLink } from '../../../backends/net/links.js';
 import { openTap } from '../../../backends/net/tap.js';
 import { NetRxFlag, NetTxFlag } from '../../../shim/abi/io/netif.js';
@@ -19,6 +20,11 @@ const GUEST_MAC = '00:16:3e:00:00:01';
 /** What ipFrame puts into its frames. */
 const GUEST_IP = '10.0.0.1';
 const HOST_IP = '10.0.0.2';
+
+/** Second argument: the form of the link. */
+const plain = process.argv[3] === 'plain';
+
+const tap0 = (queues = 1): Link => ({ ...openLink('tap=tap0', { queues }), plain });
 
 const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
 
@@ -48,7 +54,7 @@ async function inOperation(name: string): Promise<void> {
 /** A vif on tap0, the host's stack at its other end. */
 async function connected(): Promise<{ lab: VifLab; hostMac: number[] }> {
   ip('link', 'set', 'lo', 'up');
-  const lab = new VifLab({ link: openLink('tap=tap0') });
+  const lab = new VifLab({ link: tap0() });
   ip('addr', 'add', `${HOST_IP}/24`, 'dev', 'tap0');
   ip('neigh', 'add', GUEST_IP, 'lladdr', GUEST_MAC, 'dev', 'tap0');
   await lab.connect();
@@ -129,6 +135,29 @@ async function udp(): Promise<Seen> {
   return { same: got.join() === expected.join(), answerFlags: answer!.flags };
 }
 
+/** Datagrams of the host to a worker that sleeps. */
+async function silence(): Promise<Seen> {
+  const { lab } = await connected();
+  const receiver = new Receiver(lab);
+  const socket = createSocket('udp4');
+  await bound(socket, 4000);
+  let arrived = 0;
+  const started = performance.now();
+  for (let i = 0; i < 5; i++) {
+    // Longer than it spins.
+    await sleep(60);
+    socket.send(Buffer.from(`datagram ${i}`), 7, GUEST_IP);
+    await until(() => {
+      receiver.poll();
+      return receiver.frames.splice(0).some(({ frame }) => frame.includes(`datagram ${i}`));
+    });
+    arrived++;
+  }
+  const waited = performance.now() - started >= 5 * 60 - 5;
+  socket.close();
+  return { arrived, waited, pins: await lab.close() };
+}
+
 /** Frames of a tap that has no offloads: what the host's stack makes of those it forwards there. */
 class Sniffer {
   readonly #link = openTap('tap1');
@@ -146,7 +175,7 @@ class Sniffer {
 
 /** One unsegmented frame, bridged to an interface that takes segments only. */
 async function gsoFromGuest(version: 4 | 6): Promise<Seen> {
-  const lab = new VifLab({ link: openLink('tap=tap0') });
+  const lab = new VifLab({ link: tap0() });
   const sniffer = new Sniffer();
   ip('link', 'add', 'br0', 'type', 'bridge');
   for (const tap of ['tap0', 'tap1']) ip('link', 'set', tap, 'master', 'br0');
@@ -245,7 +274,7 @@ async function gsoToGuest(): Promise<Seen> {
 /** Frames for a frontend without offloads come finished. */
 async function plainGuest(): Promise<Seen> {
   ip('link', 'set', 'lo', 'up');
-  const lab = new VifLab({ link: openLink('tap=tap0') });
+  const lab = new VifLab({ link: tap0() });
   ip('addr', 'add', `${HOST_IP}/24`, 'dev', 'tap0');
   ip('neigh', 'add', GUEST_IP, 'lladdr', GUEST_MAC, 'dev', 'tap0');
   await lab.connect({
@@ -289,7 +318,7 @@ async function lifetime(): Promise<Seen> {
     adopted.close();
     seen[`${name}AfterClose`] = linkState(name) !== undefined;
   }
-  const lab = new VifLab({ link: openLink('tap=tap0') });
+  const lab = new VifLab({ link: tap0() });
   await lab.backendState(2);
   seen['carrierBefore'] = carrier('tap0');
   await lab.connect();
@@ -329,7 +358,7 @@ async function lostLink(): Promise<Seen> {
 /** A tap of several queues: the host spreads flows over them, and takes what comes through any. */
 async function multiQueue(): Promise<Seen> {
   ip('link', 'set', 'lo', 'up');
-  const link = openTap('tap0', 4);
+  const link = tap0(4);
   const lab = new VifLab({ queues: 4, link });
   ip('addr', 'add', `${HOST_IP}/24`, 'dev', 'tap0');
   ip('neigh', 'add', GUEST_IP, 'lladdr', GUEST_MAC, 'dev', 'tap0');
@@ -412,6 +441,6 @@ const scenarios: Record<string, () => Promise<Seen>> = {
   udp, gsoToGuest,
   gsoFromGuest4: () => gsoFromGuest(4),
   gsoFromGuest6: () => gsoFromGuest(6),
-  multiQueue, adoptedQueues, plainGuest, lifetime, lostLink, mistakes,
+  silence, multiQueue, adoptedQueues, plainGuest, lifetime, lostLink, mistakes,
 };
 console.log(JSON.stringify(await scenarios[process.argv[2]!]!()));

@@ -1,14 +1,13 @@
-import test from 'ava';
 import fc from 'fast-check';
 import { NetTxFlag } from '../../../shim/abi/io/netif.js';
 import { RX_BUFFER_REF, TX_BUFFER_REF, gsoExtra } from './fake-netfront.js';
+import { eitherForm } from './forms.js';
 import { ipFrame, plainFrame } from './frames.js';
-import { rigged } from './rig.js';
 
 const OKAY = 0;
 const NULL = 1;
 
-test('a frame in one slot reaches the link as it was, and its slot is answered', (t) => {
+eitherForm('a frame in one slot reaches the link as it was, and its slot is answered', (t, rigged) => {
   rigged((rig) => {
     const frame = plainFrame(90);
     const ids = rig.front.send(frame);
@@ -21,7 +20,7 @@ test('a frame in one slot reaches the link as it was, and its slot is answered',
   });
 });
 
-test('a frame over several slots is gathered in order, whatever their sizes', (t) => {
+eitherForm('a frame over several slots is gathered in order, whatever their sizes', (t, rigged) => {
   rigged((rig) => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 0, max: 3000 }), { minLength: 1, maxLength: 18 }), (rest) => {
@@ -38,7 +37,7 @@ test('a frame over several slots is gathered in order, whatever their sizes', (t
   });
 });
 
-test('thousands of frames pass through the ring, indexes wrapping', (t) => {
+eitherForm('thousands of frames pass through the ring, indexes wrapping', (t, rigged) => {
   rigged((rig) => {
     for (let round = 0; round < 50; round++) {
       for (let i = 0; i < 60; i++) rig.front.send(plainFrame(60 + i, round));
@@ -50,7 +49,7 @@ test('thousands of frames pass through the ring, indexes wrapping', (t) => {
   });
 });
 
-test('a blank checksum becomes an offloaded one, for TCP and UDP over both protocols', (t) => {
+eitherForm('a blank checksum becomes an offloaded one, for TCP and UDP over both protocols', (t, rigged) => {
   rigged((rig) => {
     for (const version of [4, 6] as const) {
       for (const protocol of [6, 17] as const) {
@@ -67,7 +66,7 @@ test('a blank checksum becomes an offloaded one, for TCP and UDP over both proto
   });
 });
 
-test('headers behind a VLAN tag and IPv6 extensions are found', (t) => {
+eitherForm('headers behind a VLAN tag and IPv6 extensions are found', (t, rigged) => {
   rigged((rig) => {
     const { frame, transport } = ipFrame({
       version: 6, vlan: true, blank: true, extensions: [[0, 8], [43, 24], [51, 12], [60, 16]],
@@ -78,7 +77,7 @@ test('headers behind a VLAN tag and IPv6 extensions are found', (t) => {
   });
 });
 
-test('headers spread over many slots are parsed from the private copy', (t) => {
+eitherForm('headers spread over many slots are parsed from the private copy', (t, rigged) => {
   rigged((rig) => {
     const { frame, transport } = ipFrame({ version: 4, payload: 400, blank: true });
     rig.front.send(frame, { sizes: [14, 3, 0, 9, 2, 11, frame.length - 39], flags: NetTxFlag.csum_blank });
@@ -89,7 +88,7 @@ test('headers spread over many slots are parsed from the private copy', (t) => {
   });
 });
 
-test('a segmentation request reaches the link with size, header length and checksum place', (t) => {
+eitherForm('a segmentation request reaches the link with size, header length and checksum place', (t, rigged) => {
   rigged((rig) => {
     for (const version of [4, 6] as const) {
       const { frame, transport } = ipFrame({ version, payload: 30_000, blank: true });
@@ -114,7 +113,7 @@ test('a segmentation request reaches the link with size, header length and check
   });
 });
 
-test('a frame behind one with a bad grant is sent from its own pages', (t) => {
+eitherForm('a frame behind one with a bad grant is sent from its own pages', (t, rigged) => {
   rigged((rig) => {
     rig.front.revoke(TX_BUFFER_REF + 1);
     rig.front.send(plainFrame(1000, 1), { sizes: [500, 500] });
@@ -125,7 +124,7 @@ test('a frame behind one with a bad grant is sent from its own pages', (t) => {
   });
 });
 
-test('grants of other entries of the table serve just as well: a receive buffer sent as a frame', (t) => {
+eitherForm('grants of other entries of the table serve just as well: a receive buffer sent as a frame', (t, rigged) => {
   rigged((rig) => {
     rig.front.rxBuffer(3).set(plainFrame(80));
     rig.front.putTx({ gref: RX_BUFFER_REF + 3, size: 80 });
@@ -135,7 +134,7 @@ test('grants of other entries of the table serve just as well: a receive buffer 
   });
 });
 
-test('a page is unpinned before its response is published', (t) => {
+eitherForm('a page is unpinned before its response is published', (t, rigged) => {
   rigged((rig) => {
     const publish = rig.connection.tx.flush.bind(rig.connection.tx);
     rig.connection.tx.flush = () => {
@@ -147,5 +146,28 @@ test('a page is unpinned before its response is published', (t) => {
     for (let i = 0; i < 20; i++) rig.front.send(plainFrame(3000), { sizes: [1000, 2000] });
     rig.settle();
     t.is(rig.front.txResponses().length, 40);
+  });
+});
+
+eitherForm('a link that is full loses frames, which are answered, and takes the next ones when it has room', (t, rigged) => {
+  rigged((rig) => {
+    let sent = 0;
+    for (; rig.stats.txDropLink === 0; sent += 4) {
+      // Several at once, and one that is alone.
+      for (let i = 0; i < 3; i++) rig.front.send(plainFrame(3000), { sizes: [1000, 2000] });
+      rig.settle();
+      rig.front.send(plainFrame(60));
+      rig.settle();
+      t.is(rig.front.txResponses().length, 7);
+      t.true(sent < 1000);
+    }
+    t.is(rig.stats.txPackets + rig.stats.txDropLink, sent);
+    let received = 0;
+    while (rig.wire.receive() !== undefined) received++;
+    t.is(received, rig.stats.txPackets);
+    rig.front.send(plainFrame(90));
+    rig.settle();
+    t.deepEqual(rig.wire.receive()?.frame, plainFrame(90));
+    t.deepEqual(rig.front.inUse(), []);
   });
 });

@@ -31,7 +31,10 @@ export class StubLink implements Link {
   offloads: Offloads | undefined;
   closed = false;
 
-  constructor(readonly maxQueues = 1) {
+  constructor(
+    readonly maxQueues = 1,
+    readonly plain = false,
+  ) {
     const pairs = Array.from({ length: maxQueues }, () => native.channelPair());
     this.#fds = pairs.map(([linkFd]) => linkFd);
     this.fd = this.#fds[0]!;
@@ -82,6 +85,8 @@ export interface FrontOptions {
 export interface VifLabOptions extends Partial<NetBackendOptions> {
   /** Of the frontend, and of the link. */
   readonly queues?: number;
+  /** The link by plain system calls. */
+  readonly plain?: boolean;
 }
 
 export class VifLab {
@@ -99,9 +104,9 @@ export class VifLab {
   /** Event channel of the control ring. */
   controlPort = 0;
 
-  constructor({ queues = 1, ...options }: VifLabOptions = {}) {
+  constructor({ queues = 1, plain = false, ...options }: VifLabOptions = {}) {
     this.front = new FakeNetfront(queues);
-    this.link = new StubLink(queues);
+    this.link = new StubLink(queues, plain);
     this.backend = createNetBackend({
       store: this.store,
       ports: this.ports,
