@@ -17,6 +17,8 @@ export interface TapProbe {
   readonly features: number;
   /** CAP_NET_ADMIN: interfaces can be made, not only adopted. */
   readonly admin: boolean;
+  /** Reads and writes that are not to wait are refused (before Linux 6.4), so that there is no use for io_uring. */
+  readonly plain: boolean;
 }
 
 /** How user-mode page faults can be had: by which way, or not at all. */
@@ -42,6 +44,9 @@ export interface Host {
 }
 
 const TUNGETFEATURES = 0x800454cf;
+/** linux/fs.h */
+const RWF_NOWAIT = 8;
+const EOPNOTSUPP = 95;
 /** linux/capability.h */
 const CAP_NET_ADMIN = 12n;
 const CAP_SYS_PTRACE = 19n;
@@ -66,14 +71,24 @@ function tap(path = '/dev/net/tun'): TapProbe {
   try {
     fd = openSync(path, 'r+');
   } catch (error) {
-    return { error: (error as NodeJS.ErrnoException).code ?? 'unknown error', features: 0, admin };
+    return { error: (error as NodeJS.ErrnoException).code ?? 'unknown error', features: 0, admin, plain: false };
   }
   try {
     const ffi = require('ffi-napi') as typeof Ffi;
     const ref = require('ref-napi') as typeof Ref;
-    const libc = ffi.Library(null, { ioctl: ['int', ['int', 'ulong', ref.refType('uint')]] });
+    const libc = ffi.Library(null, {
+      ioctl: ['int', ['int', 'ulong', ref.refType('uint')]],
+      preadv2: ['long', ['int', 'pointer', 'int', 'long', 'int']],
+    });
     const features = ref.alloc('uint', 0);
-    return { features: libc.ioctl(fd, TUNGETFEATURES, features) < 0 ? 0 : features.deref(), admin };
+    const supported = libc.ioctl(fd, TUNGETFEATURES, features) < 0 ? 0 : features.deref();
+    const byte = Buffer.alloc(1);
+    const iovec = Buffer.alloc(16);
+    iovec.writeBigUInt64LE(BigInt(ref.address(byte)), 0);
+    iovec.writeBigUInt64LE(1n, 8);
+    // It has no interface, so the read fails in any case; the flag is looked at first.
+    const plain = Number(libc.preadv2(fd, iovec, 1, -1, RWF_NOWAIT)) < 0 && ffi.errno() === EOPNOTSUPP;
+    return { features: supported, admin, plain };
   } finally {
     closeSync(fd);
   }

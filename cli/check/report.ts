@@ -80,7 +80,7 @@ function qemu(host: Host, program: string): Finding {
 const IFF_VNET_HDR = 0x4000;
 
 function tap(host: Host): Finding {
-  const { error, features, admin } = host.tap();
+  const { error, features, admin, plain } = host.tap();
   const missing = (detail: string, cure: string): Finding => bad('tap', false, detail, cure);
   if (error === 'ENOENT' || error === 'ENODEV' || error === 'ENXIO') {
     return missing('there is no /dev/net/tun: no --vif', 'run modprobe tun');
@@ -91,8 +91,9 @@ function tap(host: Host): Finding {
   if ((features & IFF_VNET_HDR) === 0) {
     return missing('taps have no virtio-net headers (IFF_VNET_HDR): no --vif', 'use a newer kernel');
   }
-  if (admin) return good('tap', false, 'taps can be made and adopted');
-  return good('tap', false, 'taps of this user can be adopted; making one needs CAP_NET_ADMIN');
+  const form = plain ? 'served by plain system calls' : 'served by io_uring';
+  if (admin) return good('tap', false, `taps can be made and adopted; ${form}`);
+  return good('tap', false, `taps of this user can be adopted; making one needs CAP_NET_ADMIN; ${form}`);
 }
 
 function userfaultfd(host: Host): Finding {

@@ -10,7 +10,6 @@ import { XEN_VERSION } from '../../shim/abi/release.js';
 import { OWN_PAGES } from '../../shim/domain/own-pages.js';
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { Log } from '../../shim/observe/log.js';
-import { tapsWait } from '../check/kernel.js';
 import { ANY_KVM_COSTS, kvmMode, probeKvm } from '../check/kvm.js';
 import { serveControl, type ControlHandlers } from '../control/server.js';
 import { additions, guestSize, mentions } from '../qemu/command-line.js';
@@ -54,9 +53,6 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   const vifs = openVifs(options, log, cleanup);
   const backends = await Promise.all(options.backends.map(loadBackend));
   // Last, so that whatever is wrong with the command itself is told on any machine.
-  if (tapsWait() && options.vifs.some(({ link }) => link.kind === 'tap' || link.kind === 'bridge')) {
-    log.warn({}, 'network interfaces on taps need Linux 6.4: on this kernel they carry nothing');
-  }
   const mode = kvmMode(probeKvm(), options.kvmMode);
 
   const paging = options.paging && openPaging(options.paging, guestSize(qemuArgs).memory, qemuArgs);

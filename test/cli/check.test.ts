@@ -18,7 +18,7 @@ function host(given: Partial<Host> = {}): Host {
     kvm: () => probe(ALL),
     uring: () => Promise.resolve(undefined),
     memfd: () => Promise.resolve(undefined),
-    tap: () => ({ features: 0x4000, admin: true }),
+    tap: () => ({ features: 0x4000, admin: true, plain: false }),
     userfaultfd: () => 'device',
     qemu: () => ({ path: '/usr/bin/qemu-system-x86_64', version: [10, 0] }),
     ...given,
@@ -96,9 +96,9 @@ test('an error of ours while looking at QEMU is not taken for a missing QEMU', a
 });
 
 for (const [name, tap, detail] of [
-  ['no driver', { error: 'ENOENT', features: 0, admin: true }, /no \/dev\/net\/tun/],
-  ['no permission', { error: 'EACCES', features: 0, admin: false }, /EACCES/],
-  ['no virtio-net headers', { features: 0x1000, admin: true }, /IFF_VNET_HDR/],
+  ['no driver', { error: 'ENOENT', features: 0, admin: true, plain: false }, /no \/dev\/net\/tun/],
+  ['no permission', { error: 'EACCES', features: 0, admin: false, plain: false }, /EACCES/],
+  ['no virtio-net headers', { features: 0x1000, admin: true, plain: false }, /IFF_VNET_HDR/],
 ] as const) {
   test(`taps with ${name} are absent with a cure, and guests without a network run`, async (t) => {
     const { ok, findings } = await report(host({ tap: () => tap }), 'qemu');
@@ -111,8 +111,18 @@ for (const [name, tap, detail] of [
 }
 
 test('who may not make taps can adopt them', async (t) => {
-  const { findings } = await report(host({ tap: () => ({ features: 0x4000, admin: false }) }), 'qemu');
+  const { findings } = await report(host({ tap: () => ({ features: 0x4000, admin: false, plain: false }) }), 'qemu');
   t.regex(findings.find(({ name }) => name === 'tap')?.detail ?? '', /CAP_NET_ADMIN/);
+});
+
+test('taps that take no request which is not to wait serve all the same, and it is said how', async (t) => {
+  for (const [plain, how] of [[true, /plain system calls/], [false, /io_uring/]] as const) {
+    const { ok, findings } = await report(host({ tap: () => ({ features: 0x4000, admin: true, plain }) }), 'qemu');
+    t.true(ok);
+    const tap = findings.find(({ name }) => name === 'tap');
+    t.true(tap?.ok);
+    t.regex(tap?.detail ?? '', how);
+  }
 });
 
 test('userfaultfd is said to be for --page-to alone, there or not', async (t) => {
@@ -130,7 +140,7 @@ test('every finding that is not ok has a cure, and no other', async (t) => {
     kvm: () => probe(0, OLD),
     uring: () => Promise.resolve('ENOSYS'),
     memfd: () => Promise.resolve('ENOSYS'),
-    tap: () => ({ error: 'ENOENT', features: 0, admin: false }),
+    tap: () => ({ error: 'ENOENT', features: 0, admin: false, plain: false }),
     userfaultfd: () => undefined,
   }), 'qemu');
   t.is(findings.filter(({ ok }) => ok).length, 1);

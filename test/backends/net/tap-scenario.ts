@@ -390,7 +390,7 @@ async function multiQueue(): Promise<Seen> {
   const connected = attached();
   await lab.disconnect();
   // io_uring gives up its registered files, queues of the tap among them, in its own time.
-  await until(() => attached() < connected);
+  await until(() => attached() === 1, () => `${attached()} queues are attached`);
   const disconnected = attached();
   socket.close();
   const pins = await lab.close();

@@ -1,6 +1,7 @@
 /** One row on this host: boots the guest, and leaves its result, console, log and xenstore in a folder. */
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { kvmMode, probeKvm } from '../../../cli/check/kvm.js';
 import type { GuestRun } from '../../../cli/demo/guest-run.js';
 import type { RowResult } from './result.js';
 import { rowName, type Row } from './rows.js';
@@ -26,7 +27,7 @@ export async function runRow(row: Row, image: string, results: string, say: (lin
     }
   };
   const report = await course.run({
-    name: `xs${guest}`, image, boot, machine, vcpus, memory, mode: 'kvm-xen', steps, say, keepAll, ...course.setup,
+    name: `xs${guest}`, image, boot, machine, vcpus, memory, mode: kvmMode(probeKvm()), steps, say, keepAll, ...course.setup,
   }, entry);
   const version = {
     name: 'version', ok: isVersion(report.kernel, kernel), seconds: 0, detail: `kernel ${report.kernel}, the manifest says ${kernel}`,
