@@ -15,9 +15,9 @@ struct Call {
   // Of `count` iovecs; or if that is 0, of the only buffer, `length` bytes.
   uint64_t address;
   uint32_t count;
-  uint32_t length;
   int32_t result;
-  int32_t unused;
+  uint32_t length;
+  uint32_t unused;
 };
 static_assert(sizeof(Call) == 24);
 

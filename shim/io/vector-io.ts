@@ -1,11 +1,11 @@
 /** One read or write at a time by plain system calls that never wait (kvm/addon/vector_io.cc). */
 import { native, type NativeVectorIo } from '../../kvm/native.js';
 
-/** Words of a call: address of the iovecs or of the only buffer, low and high; how many iovecs; bytes of the buffer; the result. */
+/** Words of a call: address of the iovecs or of the only buffer, low and high; how many iovecs; the result; bytes of the buffer. */
 const ADDRESS = 0;
 const COUNT = 2;
-const LENGTH = 3;
-const RESULT = 4;
+const RESULT = 3;
+const LENGTH = 4;
 const HIGH = 2 ** 32;
 
 export class VectorIo {
