@@ -11,7 +11,7 @@
         "addon/module.cc", "addon/memory.cc", "addon/events.cc", "addon/bridge.cc", "addon/uring.cc", "addon/image.cc",
         "addon/pager.cc", "pager/pager.cc", "pager/evict.cc",
         "addon/unix_socket.cc", "addon/stream_socket.cc",
-        "addon/inline_file.cc", "addon/discarder.cc", "addon/vector_io.cc", "../shim/grant-table/quick_grants.cc"
+        "addon/inline_file.cc", "addon/discarder.cc", "addon/vector_io.cc", "addon/gather.cc", "../shim/grant-table/quick_grants.cc"
       ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS"],

@@ -90,6 +90,12 @@ export interface NativeVectorIo {
   readonly write: () => void;
 }
 
+/** Copies of short pieces of memory, a list a call; the layout of `list` is that of kvm/addon/gather.cc. */
+export interface NativeGather {
+  readonly list: ArrayBuffer;
+  readonly run: () => void;
+}
+
 /** Discards carried out by a thread of their own (kvm/addon/discarder.cc). */
 export interface NativeDiscarder {
   push(id: number, offset: number, length: number, secure: boolean): void;
@@ -140,6 +146,7 @@ export interface Native {
 
   /** @param plain without RWF_NOWAIT; makes the descriptor non-blocking */
   readonly VectorIo: new (fd: number, plain: boolean) => NativeVectorIo;
+  readonly Gather: new (into: ArrayBufferLike, capacity: number) => NativeGather;
   readonly InlineFile: new (fd: number, entries: number) => NativeInlineFile;
   readonly Discarder: new (fd: number, bell: number, piece: number, start: number) => NativeDiscarder;
   /** Whether a block device open for writing takes BLKSECDISCARD; touches no data. */

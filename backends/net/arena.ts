@@ -22,10 +22,3 @@ export function putIovec({ i32 }: Arena, at: number, index: number, address: num
   i32[word + 2] = length;
   i32[word + 3] = 0;
 }
-
-/** Copies `length` bytes without the garbage a `subarray` would leave; for headers, not for payload. */
-export function copyBytes(from: DataView, at: number, to: DataView, into: number, length: number): void {
-  let i = 0;
-  for (; i + 4 <= length; i += 4) to.setInt32(into + i, from.getInt32(at + i, true), true);
-  for (; i < length; i++) to.setUint8(into + i, from.getUint8(at + i));
-}

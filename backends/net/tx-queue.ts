@@ -4,12 +4,11 @@
  */
 import { NETIF_RING_SIZE, NetifExtraType, NetifRsp } from '../../shim/abi/io/netif.js';
 import { Errno } from '../../shim/abi/errno.js';
-import { INVALID_GRANT_HANDLE, MapBatch } from '../../shim/grant-table/foreign.js';
-import type { ForeignGrants, PageChanged } from '../../shim/grant-table/foreign.js';
+import { INVALID_GRANT_HANDLE } from '../../shim/grant-table/foreign.js';
+import type { ForeignGrants } from '../../shim/grant-table/foreign.js';
 import { HandleBatch } from '../../shim/grant-table/page-batch.js';
-import type { RamWindow } from '../../shim/memory/guest-memory.js';
 import type { BackRing } from '../../shim/ring/back-ring.js';
-import { copyBytes, putIovec } from './arena.js';
+import { putIovec } from './arena.js';
 import type { Arena } from './arena.js';
 import { CaptureDirection } from './capture-ring.js';
 import type { CaptureWriter } from './capture-ring.js';
@@ -20,6 +19,7 @@ import type { MulticastFilter } from './multicast.js';
 import { Counter } from './stats.js';
 import { TxOffload } from './tx-offload.js';
 import { MAX_ANSWERED_SLOTS, MAX_DATA_SLOTS, SLOT_WORDS, TAG_WORDS, TxPackets, TxSlot } from './tx-packets.js';
+import { TxPages } from './tx-pages.js';
 import { TxParser, TxVerdict } from './tx-parser.js';
 import { VnetHeader } from './vnet-header.js';
 
@@ -81,21 +81,13 @@ export class TxQueue {
   readonly #packets = new TxPackets(TAGS);
   readonly #parser: TxParser;
   readonly #offload: TxOffload;
-  readonly #maps = new MapBatch(NETIF_RING_SIZE);
+  readonly #pages: TxPages;
   readonly #unmaps = new HandleBatch(TAGS * MAX_DATA_SLOTS);
   /** Tags parsed and not yet sent, in ring order; the same for those sent and not yet answered. */
   readonly #parsed = new Int32Array(TAGS);
   #parsedCount = 0;
   readonly #done = new Int32Array(TAGS);
   #doneCount = 0;
-  /** Pages handed over by the map in progress, by index of its op. */
-  readonly #pages: (RamWindow | undefined)[] = new Array<undefined>(NETIF_RING_SIZE).fill(undefined);
-  readonly #offsets = new Int32Array(NETIF_RING_SIZE);
-  readonly #pageChanged: PageChanged = (context, window, offset) => {
-    this.#pages[context] = window;
-    this.#offsets[context] = offset;
-  };
-
   constructor({ ring, grants, sink, arena, counters, credit, multicast, capture, oneByOne }: TxQueueOptions) {
     this.#ring = ring;
     this.#grants = grants;
@@ -108,6 +100,7 @@ export class TxQueue {
     this.#most = oneByOne === true ? 1 : TAGS;
     this.#parser = new TxParser(ring, this.#packets);
     this.#offload = new TxOffload(arena);
+    this.#pages = new TxPages(grants, this.#packets, arena);
   }
 
   /** Packets the link has not taken yet. */
@@ -127,7 +120,7 @@ export class TxQueue {
     }
     const prod = (start + waiting) | 0;
     this.wakeAt = Infinity;
-    this.#maps.count = 0;
+    this.#pages.clear();
     this.#parsedCount = 0;
     const end = waiting > PASS_SLOTS ? (start + PASS_SLOTS) | 0 : prod;
     while (((end - ring.reqCons) | 0) > 0 && this.#packets.used < this.#most && this.#parseOne(prod, now)) {
@@ -184,6 +177,7 @@ export class TxQueue {
   /** Gives memory back; nothing may be called afterwards. */
   free(): void {
     this.#unmaps.free();
+    this.#pages.free();
   }
 
   /** Asks for an event at the next request. False when there is something to do already. */
@@ -213,7 +207,7 @@ export class TxQueue {
     }
     if (verdict === TxVerdict.PACKET) {
       this.#counters[Counter.txSlots]! += packets.slots[tag]!;
-      this.#addMaps(tag);
+      this.#pages.add(tag);
       this.#parsed[this.#parsedCount++] = tag;
       return true;
     }
@@ -241,55 +235,34 @@ export class TxQueue {
     this.#done[this.#doneCount++] = tag;
   }
 
-  #addMaps(tag: number): void {
-    const { words, slots } = this.#packets;
-    const maps = this.#maps;
-    const first = tag * TAG_WORDS;
-    const end = first + slots[tag]! * SLOT_WORDS;
-    for (let at = first; at < end; at += SLOT_WORDS) {
-      // An empty slot is answered like any other, and its grant is nobody's business (XSA-448).
-      if (words[at + TxSlot.ID_SIZE]! >>> 16 !== 0) maps.add(words[at + TxSlot.GREF]!, true, maps.count);
-    }
-  }
-
   #sendParsed(): void {
-    const maps = this.#maps;
-    if (this.#parsedCount === 0) return;
-    this.#grants.map(maps, this.#pageChanged);
-    for (let i = 0, op = 0; i < this.#parsedCount; i++) {
+    const count = this.#parsedCount;
+    if (count === 0) return;
+    const pages = this.#pages;
+    pages.map();
+    let whole = 0;
+    for (let i = 0; i < count; i++) {
       const tag = this.#parsed[i]!;
-      const used = this.#takeMaps(tag, op);
-      if (used < 0) {
+      if (!pages.collect(tag)) {
+        this.#markFailed(tag);
         this.#counters[Counter.txDropGrant]!++;
         this.#done[this.#doneCount++] = tag;
-        op -= used;
-      } else {
+      } else if (this.disabled) {
         // After a fatal slot further on, what came before it was honest, but nothing will be answered.
-        if (this.disabled) this.#done[this.#doneCount++] = tag;
-        else this.#send(tag, op);
-        op += used;
+        this.#done[this.#doneCount++] = tag;
+      } else {
+        pages.addHead(tag, 0, this.#headOf(tag, HEADER_START), tag * TAG_BYTES + FRAME);
+        this.#parsed[whole++] = tag;
       }
     }
+    pages.copyHeads();
+    for (let i = 0; i < whole; i++) this.#send(this.#parsed[i]!);
   }
 
-  /** Takes the results of a packet's maps; returns their number, negated if one failed. */
-  #takeMaps(tag: number, op: number): number {
-    const packets = this.#packets;
-    const { words } = packets;
-    const { status, handle } = this.#maps;
-    const first = tag * TAG_WORDS;
-    const end = first + packets.slots[tag]! * SLOT_WORDS;
-    let next = op;
-    let failed = false;
-    for (let at = first; at < end; at += SLOT_WORDS) {
-      if (words[at + TxSlot.ID_SIZE]! >>> 16 === 0) continue;
-      if (status[next] === 0) words[at + TxSlot.HANDLE] = handle[next]!;
-      else failed = true;
-      next++;
-    }
-    if (!failed) return next - op;
-    this.#markFailed(tag);
-    return op - next;
+  /** Bytes of a frame's private copy, if `wanted` are asked for. */
+  #headOf(tag: number, wanted: number): number {
+    const total = this.#packets.total[tag]!;
+    return total < wanted ? total : wanted;
   }
 
   /** Slots without a handle get ERROR, empty ones apart. */
@@ -304,17 +277,17 @@ export class TxQueue {
   }
 
   /** Builds the packet's virtio-net header and iovecs, and hands it to the link. */
-  #send(tag: number, firstOp: number): void {
+  #send(tag: number): void {
     if (!this.settings.up) {
       this.#counters[Counter.txDropDown]!++;
       this.#done[this.#doneCount++] = tag;
       return;
     }
     const at = tag * TAG_BYTES;
-    let copied = this.#copyHead(tag, firstOp, at, 0, HEADER_START);
+    let copied = this.#headOf(tag, HEADER_START);
     if (!this.#offload.write(this.#packets, tag, at, copied)) {
       // Long headers are rare; a second look costs those who have them.
-      if (copied === HEADER_START) copied = this.#copyHead(tag, firstOp, at, copied, HEADER_COPY);
+      if (copied === HEADER_START) copied = this.#copyMore(tag, copied);
       if (!this.#offload.write(this.#packets, tag, at, copied)) {
         // The wire would have lost it; its grants were in order, so the answer is OKAY.
         this.#counters[Counter.txDropHeaders]!++;
@@ -322,90 +295,38 @@ export class TxQueue {
         return;
       }
     }
-    if (this.#capture !== undefined) this.#record(this.#capture, tag, firstOp, copied);
-    const plain = copied === this.#packets.total[tag];
-    const iovecs = plain ? 1 : this.#listPages(tag, firstOp, at, copied);
+    if (this.#capture !== undefined) this.#record(this.#capture, tag, copied);
     const { hva } = this.#arena;
+    const plain = copied === this.#packets.total[tag];
     if (this.#parsedCount === 1 && !this.#sink.waits) {
-      putIovec(this.#arena, at + IOVECS, 0, hva + at, FRAME + copied);
-      this.sent(tag, this.#sink.sendNow(hva + at + IOVECS, iovecs));
+      this.sent(tag, this.#sink.sendNow(hva + at + IOVECS, this.#list(tag, copied)));
     } else if (plain) {
       this.#sink.sendPlain(tag, hva + at, FRAME + copied);
     } else {
-      this.#sink.send(tag, hva + at + IOVECS, iovecs);
+      this.#sink.send(tag, hva + at + IOVECS, this.#list(tag, copied));
     }
   }
 
-  /** Brings the private copy of a frame's first bytes from `copied` to `wanted` or the frame's end; returns its length. */
-  #copyHead(tag: number, firstOp: number, at: number, copied: number, wanted: number): number {
-    const { words, slots } = this.#packets;
-    const arena = this.#arena;
-    const last = tag * TAG_WORDS + slots[tag]! * SLOT_WORDS;
-    let before = 0;
-    for (let slot = tag * TAG_WORDS, op = firstOp; slot < last && before < wanted; slot += SLOT_WORDS) {
-      const size = words[slot + TxSlot.ID_SIZE]! >>> 16;
-      if (size === 0) continue;
-      const end = before + size;
-      if (end > copied) {
-        const part = Math.min(end, wanted) - copied;
-        const from = this.#offsets[op]! + (words[slot + TxSlot.OFFSET]! & 0xffff) + copied - before;
-        copyBytes(this.#pages[op]!.view, from, arena.view, at + FRAME + copied, part);
-        copied += part;
-      }
-      before = end;
-      op++;
-    }
-    return copied;
+  /** Lists the private copy, and after it the rest in the guest's pages. Returns how many pieces. */
+  #list(tag: number, copied: number): number {
+    const at = tag * TAG_BYTES;
+    putIovec(this.#arena, at + IOVECS, 0, this.#arena.hva + at, FRAME + copied);
+    return 1 + this.#pages.list(tag, copied, ((at + IOVECS) >> 2) + 4);
   }
 
-  /** Lists the private copy and, after it, the rest in the guest's pages; pages that touch make one piece. Returns how many. */
-  #listPages(tag: number, firstOp: number, at: number, copied: number): number {
-    const { words, slots } = this.#packets;
-    const arena = this.#arena;
-    const last = tag * TAG_WORDS + slots[tag]! * SLOT_WORDS;
-    let iovecs = 1;
-    let skip = copied;
-    let address = 0;
-    let length = 0;
-    for (let slot = tag * TAG_WORDS, op = firstOp; slot < last; slot += SLOT_WORDS) {
-      const size = words[slot + TxSlot.ID_SIZE]! >>> 16;
-      if (size === 0) continue;
-      if (size <= skip) {
-        skip -= size;
-      } else {
-        const from = this.#pages[op]!.hva + this.#offsets[op]! + (words[slot + TxSlot.OFFSET]! & 0xffff) + skip;
-        if (length > 0 && from === address + length) {
-          length += size - skip;
-        } else {
-          if (length > 0) putIovec(arena, at + IOVECS, iovecs++, address, length);
-          address = from;
-          length = size - skip;
-        }
-        skip = 0;
-      }
-      op++;
-    }
-    putIovec(arena, at + IOVECS, iovecs++, address, length);
-    putIovec(arena, at + IOVECS, 0, arena.hva + at, FRAME + copied);
-    return iovecs;
+  /** Goes on with the private copy of a frame's first bytes; returns its length. */
+  #copyMore(tag: number, copied: number): number {
+    const length = this.#headOf(tag, HEADER_COPY);
+    this.#pages.addHead(tag, copied, length, tag * TAG_BYTES + FRAME + copied);
+    this.#pages.copyHeads();
+    return length;
   }
 
   /** Copies a frame to the capture as it is sent: headers from the private copy, the rest from the guest's pages. */
-  #record(capture: CaptureWriter, tag: number, firstOp: number, copied: number): void {
-    const { words, slots, total } = this.#packets;
-    const last = tag * TAG_WORDS + slots[tag]! * SLOT_WORDS;
-    let skip = copied;
-    capture.begin(CaptureDirection.OUTBOUND, total[tag]!);
+  #record(capture: CaptureWriter, tag: number, copied: number): void {
+    capture.begin(CaptureDirection.OUTBOUND, this.#packets.total[tag]!);
     capture.add(this.#arena.u8, tag * TAG_BYTES + FRAME, copied);
-    for (let slot = tag * TAG_WORDS, op = firstOp; slot < last; slot += SLOT_WORDS) {
-      const size = words[slot + TxSlot.ID_SIZE]! >>> 16;
-      if (size === 0) continue;
-      const head = Math.min(size, skip);
-      skip -= head;
-      const from = this.#offsets[op]! + (words[slot + TxSlot.OFFSET]! & 0xffff) + head;
-      capture.add(this.#pages[op]!.u8, from, size - head);
-      op++;
-    }
+    this.#pages.record(tag, copied, capture);
     capture.end();
   }
 
@@ -428,16 +349,13 @@ export class TxQueue {
     const ring = this.#ring;
     const first = tag * TAG_WORDS;
     const allOkay = bad[tag] === 0;
-    for (let i = 0; i < slots[tag]!; i++) {
+    const count = slots[tag]!;
+    for (let i = 0; i < count; i++) {
       const id = words[first + i * SLOT_WORDS + TxSlot.ID_SIZE]! & 0xffff;
       const answer = allOkay ? NetifRsp.OKAY : status[tag * MAX_ANSWERED_SLOTS + i]!;
-      ring.setResponseWord(0, id | (answer << 16));
-      ring.pushResponse();
+      ring.respondWord(id | (answer << 16));
       if (i > 0) continue;
-      for (let extra = 0; extra < extras[tag]!; extra++) {
-        ring.setResponseWord(0, NetifRsp.NULL << 16);
-        ring.pushResponse();
-      }
+      for (let extra = extras[tag]!; extra > 0; extra--) ring.respondWord(NetifRsp.NULL << 16);
     }
   }
 

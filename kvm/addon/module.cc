@@ -16,6 +16,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitDiscarder(env, exports);
   InitQuickGrants(env, exports);
   InitVectorIo(env, exports);
+  InitGather(env, exports);
   return exports;
 }
 

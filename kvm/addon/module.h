@@ -17,6 +17,7 @@ void InitInlineFile(Napi::Env env, Napi::Object exports);
 void InitDiscarder(Napi::Env env, Napi::Object exports);
 void InitQuickGrants(Napi::Env env, Napi::Object exports);
 void InitVectorIo(Napi::Env env, Napi::Object exports);
+void InitGather(Napi::Env env, Napi::Object exports);
 
 /// Throws a JavaScript Error "<what>: <strerror>" with a numeric `errno` property.
 [[noreturn]] inline void ThrowErrno(Napi::Env env, const char* what, int error = errno) {

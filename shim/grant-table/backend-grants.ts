@@ -4,7 +4,7 @@ import { Domid } from '../abi/xen.js';
 import { PAGE_SIZE } from '../memory/guest-memory.js';
 import type { ForeignGrants, MapBatch, PageChanged } from './foreign.js';
 import { gnttabMapRefs, gnttabUnmapRefs, handOverPages } from './map-refs.js';
-import type { HandleBatch, PageBatch } from './page-batch.js';
+import { PAGE_OP_SHIFT, PageOp, type HandleBatch, type PageBatch } from './page-batch.js';
 import { settle, type Patience } from './settle.js';
 import { shimHcallGntmap } from './shim-gntmap.js';
 import { grantTableOp } from './shim-hypercall.js';
@@ -61,6 +61,39 @@ export class BackendGrants implements ForeignGrants {
     const failed = table.mapPages(batch);
     table.leave();
     return failed;
+  }
+
+  settlePages(batch: PageBatch): number {
+    const { words, count } = batch;
+    let failed = 0;
+    for (let op = 0; op < count; op++) {
+      const at = op << PAGE_OP_SHIFT;
+      if (words[at + PageOp.STATUS] === Gntst.eagain) this.#settlePage(batch, op);
+      if (words[at + PageOp.STATUS] !== Gntst.okay) failed++;
+    }
+    return failed;
+  }
+
+  #settlePage(batch: PageBatch, op: number): void {
+    const { words } = batch;
+    const at = op << PAGE_OP_SHIFT;
+    if (this.#mapPage(batch, op) !== Gntst.eagain || this.#patience === null) return;
+    const status = settle(this.#table, words[at + PageOp.REF]!, this.#patience, () => this.#mapPage(batch, op));
+    words[at + PageOp.STATUS] = status;
+  }
+
+  #mapPage(batch: PageBatch, op: number): number {
+    const table = this.#table;
+    table.enter();
+    const status = table.mapPage(batch, op);
+    table.leave();
+    return status;
+  }
+
+  handOverPage(batch: PageBatch, op: number, pageChanged: PageChanged): void {
+    const table = this.#table;
+    table.locatePage(batch, op);
+    pageChanged(batch.words[(op << PAGE_OP_SHIFT) + PageOp.CONTEXT]!, table.mappedWindow, table.mappedOffset);
   }
 
   unmapHandles(batch: HandleBatch): void {

@@ -77,6 +77,14 @@ export interface ForeignGrants {
    * way then. Returns how many failed; their status says why.
    */
   mapPages(batch: PageBatch): number;
+  /**
+   * What is left to do for the ops that `mapPages` has left GNTST_eagain: each is issued again at once and then as patience
+   * has it, one after the other in their order, the other ops untouched (spec A0.2–A0.5). Returns how many ops of the batch
+   * have failed; with patience none has GNTST_eagain any more.
+   */
+  settlePages(batch: PageBatch): number;
+  /** Hands over the page of an op that is mapped, with the op's CONTEXT: for who looks at bytes, where addresses will not do. */
+  handOverPage(batch: PageBatch, op: number, pageChanged: PageChanged): void;
   /** Unmaps every handle of a batch. */
   unmapHandles(batch: HandleBatch): void;
   /** Maps one page; returns a handle >= 0 or a negative GNTST_* status. The page is handed to `pageChanged`. */

@@ -1,6 +1,6 @@
 /**
  * Pages to be mapped, and handles to be unmapped, as native code sees them too (quick_grants.cc). For backends that want
- * addresses: no window, no callback.
+ * addresses: no window, and no callback unless they ask for a page's.
  */
 import { arena } from '../io/memory.js';
 import type { Arena } from '../io/memory.js';
@@ -16,7 +16,7 @@ export const PageOp = Object.freeze({
   /** out: GNTST_*; the next three are meaningful if it is 0. */
   STATUS: 2,
   HANDLE: 3,
-  /** Address of the page in this process. */
+  /** Address of the page in this process; the low half is below 2^31, so that adding to it never carries (attach.ts). */
   HVA_LO: 4,
   HVA_HI: 5,
   /** in: the caller's own. */

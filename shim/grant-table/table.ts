@@ -4,7 +4,7 @@
  */
 import { Gntst, GNTTAB_NR_RESERVED_ENTRIES, Gtf } from '../abi/grant-table.js';
 import { Domid } from '../abi/xen.js';
-import { PAGE_SHIFT, type GuestMemory, type RamWindow } from '../memory/guest-memory.js';
+import { PAGE_SHIFT, PAGE_SIZE, type GuestMemory, type RamWindow } from '../memory/guest-memory.js';
 import { ActiveEntries, UNUSUAL } from './active.js';
 import { Errno } from '../abi/errno.js';
 import { entryWord } from './entry-v1.js';
@@ -139,20 +139,35 @@ export class GrantTable {
       if (this.#quick!.map(batch) === 0) return 0;
     }
     let failed = 0;
-    for (let at = 0; at < count << PAGE_OP_SHIFT; at += 1 << PAGE_OP_SHIFT) {
-      if (native && words[at + PageOp.STATUS] !== LEFT_ALONE) continue;
-      const handle = this.map(words[at + PageOp.REF]!, words[at + PageOp.READONLY] !== 0);
-      words[at + PageOp.STATUS] = handle < 0 ? handle : 0;
-      if (handle < 0) {
-        failed++;
-        continue;
-      }
-      const address = this.mappedWindow.hva + this.mappedOffset;
-      words[at + PageOp.HANDLE] = handle;
-      words[at + PageOp.HVA_LO] = address | 0;
-      words[at + PageOp.HVA_HI] = (address / 0x1_0000_0000) | 0;
+    for (let op = 0; op < count; op++) {
+      if (native && words[(op << PAGE_OP_SHIFT) + PageOp.STATUS] !== LEFT_ALONE) continue;
+      if (this.mapPage(batch, op) !== Gntst.okay) failed++;
     }
     return failed;
+  }
+
+  /** Within a batch: maps the page of one op, as `map` does; returns its status. */
+  mapPage(batch: PageBatch, op: number): number {
+    const { words } = batch;
+    const at = op << PAGE_OP_SHIFT;
+    const handle = this.map(words[at + PageOp.REF]!, words[at + PageOp.READONLY] !== 0);
+    if (handle < 0) return (words[at + PageOp.STATUS] = handle);
+    const address = this.mappedWindow.hva + this.mappedOffset;
+    words[at + PageOp.HANDLE] = handle;
+    words[at + PageOp.HVA_LO] = address | 0;
+    words[at + PageOp.HVA_HI] = (address / 0x1_0000_0000) | 0;
+    return (words[at + PageOp.STATUS] = Gntst.okay);
+  }
+
+  /** Leaves the page of a mapped op in `mapped…`, as its map in the table did or native code would have. */
+  locatePage(batch: PageBatch, op: number): void {
+    const { words } = batch;
+    const at = op << PAGE_OP_SHIFT;
+    const address = words[at + PageOp.HVA_HI]! * 0x1_0000_0000 + (words[at + PageOp.HVA_LO]! >>> 0);
+    const holds = ({ hva, pages }: RamWindow): boolean => address >= hva && address < hva + pages * PAGE_SIZE;
+    const window = this.memory.windows.find(holds) ?? this.frames.own;
+    this.mappedWindow = window;
+    this.mappedOffset = address - window.hva;
   }
 
   /** Within a batch: ends mappings; a handle that is none is passed over. */

@@ -150,6 +150,14 @@ export class BackRing {
     this.rspProd = (this.rspProd + 1) | 0;
   }
 
+  /** Writes a whole response of one word; likewise. */
+  respondWord(value: number): void {
+    const at = FIRST_SLOT + (this.rspProd & this.mask) * this.slotWords;
+    const page = at >>> PAGE_WORDS_SHIFT;
+    this.words[page]![this.bases[page]! + (at & PAGE_WORDS_MASK)] = value;
+    this.rspProd = (this.rspProd + 1) | 0;
+  }
+
   /** Requests taken and not yet answered. */
   get unanswered(): number {
     return (this.reqCons - this.rspProd) >>> 0;

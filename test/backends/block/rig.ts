@@ -188,6 +188,10 @@ export const passOn = (grants: ForeignGrants, own: Partial<ForeignGrants>): Fore
   map: (batch, changed) => grants.map(batch, changed),
   unmap: (batch) => grants.unmap(batch),
   mapPages: (batch) => grants.mapPages(batch),
+  settlePages: (batch) => grants.settlePages(batch),
+  handOverPage: (batch, op, changed) => {
+    grants.handOverPage(batch, op, changed);
+  },
   unmapHandles: (batch) => {
     grants.unmapHandles(batch);
   },

@@ -5,6 +5,7 @@
 import { native } from '../../../kvm/native.js';
 import { NETIF_EXTRA_FLAG_MORE, NETIF_RING_SIZE, NetifExtraType, NetTxFlag } from '../../../shim/abi/io/netif.js';
 import { Sring } from '../../../shim/abi/io/ring.js';
+import type { Patience } from '../../../shim/grant-table/settle.js';
 import { createGrantState } from '../../../shim/grant-table/state.js';
 import { attachGuest } from '../../../shim/memory/attach.js';
 import type { AttachedGuest, GuestHandles } from '../../../shim/memory/attach.js';
@@ -146,6 +147,11 @@ export class FrontQueue {
     return this.ram.subarray((TX_BUFFER_GFN + i) * PAGE_SIZE, (TX_BUFFER_GFN + i + 1) * PAGE_SIZE);
   }
 
+  /** The frame of a transmit buffer. */
+  txBufferGfn(i: number): number {
+    return TX_BUFFER_GFN + i;
+  }
+
   rxBuffer(i: number): Uint8Array {
     return this.ram.subarray((RX_BUFFER_GFN + i) * PAGE_SIZE, (RX_BUFFER_GFN + i + 1) * PAGE_SIZE);
   }
@@ -265,15 +271,18 @@ export class FakeNetfront extends FrontQueue {
   readonly callFd = native.eventfd();
   readonly #entries: DataView;
 
-  /** @param count queues, which share the buffers evenly */
-  constructor(count = 1) {
+  /**
+   * @param count queues, which share the buffers evenly
+   * @param patience of the backend's grants with pages that are paged out
+   */
+  constructor(count = 1, patience: Patience | null = null) {
     const handles: GuestHandles = {
       ram: [{ fd: native.memfd('netfront-ram', RAM_PAGES * PAGE_SIZE), offset: 0, gfn: 0, pages: RAM_PAGES }],
       own: { fd: native.memfd('netfront-own', OWN_PAGES * PAGE_SIZE), pages: OWN_PAGES },
       grants: createGrantState({ maxFrames: 4, maxMaptrackFrames: 16, ownPages: OWN_PAGES, firstOwnPage: FIRST_OWN_PAGE }),
       domid: DOMID,
     };
-    const guest = attachGuest(handles);
+    const guest = attachGuest(handles, patience);
     const ram = guest.memory.window(0)!.u8;
     const kickFd = native.eventfd();
     const share = (all: number, i: number): [number, number] => [Math.floor(all / count) * i, Math.floor(all / count)];

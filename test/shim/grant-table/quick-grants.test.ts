@@ -133,6 +133,30 @@ test('batches of native code do what one map and unmap after the other does, wha
   );
 });
 
+test('the page of an op is handed over on demand, wherever it is, as a map of its own would hand it over', (t) => {
+  const guest = new FakeGuest(PAGES);
+  const { grants } = guest.attached;
+  const batch = new PageBatch(4);
+  // Two in native code, one that is pinned already, and one of our own pages, which TypeScript maps.
+  const refs = [guest.grant(3), guest.grant(HIGH_GFN + PAGES - 1), guest.grant(5), guest.grant(0x2_0000)];
+  guest.attached.grantTable.showOwnPage(2, 0x2_0000);
+  grants.mapOne(refs[2]!, true, 0, () => {});
+  refs.forEach((ref, i) => {
+    batch.add(ref, true, i + 1);
+  });
+  t.is(grants.mapPages(batch), 0);
+  refs.forEach((ref, i) => {
+    const seen: unknown[][] = [];
+    grants.handOverPage(batch, i, (...page) => seen.push(page));
+    grants.mapOne(ref, true, i + 1, (...page) => seen.push(page));
+    t.is(seen.length, 2);
+    t.deepEqual(seen[0], seen[1]);
+    t.is(seen[0]![1], seen[1]![1]);
+  });
+  batch.free();
+  guest.close();
+});
+
 test('a handle of another generation, of nobody, or negative ends no mapping', (t) => {
   const side = new Side(true);
   side.map([[8, false], [9, true]]);

@@ -2,6 +2,7 @@ import test from 'ava';
 import { Gntst } from '../../../shim/abi/grant-table.js';
 import { BackendGrants } from '../../../shim/grant-table/backend-grants.js';
 import { MapBatch } from '../../../shim/grant-table/foreign.js';
+import { PAGE_OP_SHIFT, PageBatch, PageOp } from '../../../shim/grant-table/page-batch.js';
 import { fixture, LOW_GFN, PERMIT, type Fixture } from './fixture.js';
 
 /** Eight grants; the frame of the fourth is not there for the first `absent` lookups. No page is waited for. */
@@ -58,6 +59,67 @@ test('E12: when the device goes away no further attempt is made and nobody is to
   t.is(batch.status[3], Gntst.bad_page);
   t.is(lookups.get(LOW_GFN + 3), 5, 'the batch, the second attempt, and three more');
   t.deepEqual(gaveUp, []);
+});
+
+/** The same eight grants as pages. */
+function pages(): { batch: PageBatch; word: (op: number, word: number) => number } {
+  const batch = new PageBatch(8);
+  for (let i = 0; i < 8; i++) batch.add(8 + i, true, 100 + i);
+  return { batch, word: (op, word) => batch.words[(op << PAGE_OP_SHIFT) + word]! };
+}
+
+test('E10: settling a batch of pages ends after 256 attempts with bad_page, and is told once', (t) => {
+  const { f, grants, lookups, gaveUp } = pagedOut(Infinity);
+  const { batch, word } = pages();
+  t.is(grants.mapPages(batch), 1);
+  t.is(word(3, PageOp.STATUS), Gntst.eagain, 'mapPages has no patience');
+  t.is(lookups.get(LOW_GFN + 3), 1);
+  t.is(grants.settlePages(batch), 1);
+  t.is(word(3, PageOp.STATUS), Gntst.bad_page);
+  t.is(lookups.get(LOW_GFN + 3), 256);
+  t.deepEqual(gaveUp, [11]);
+  t.is(f.flags(11), PERMIT);
+  const last = pagedOut(255);
+  t.is(last.grants.mapPages(batch), 1);
+  t.is(last.grants.settlePages(batch), 0, 'the 256th attempt counts');
+  batch.free();
+});
+
+test('E11: settling a batch of pages issues none again but the one that is missing, whatever the others are', (t) => {
+  const { f, grants, lookups } = pagedOut(7);
+  const { batch, word } = pages();
+  f.grant(13, LOW_GFN + 5, 0);
+  grants.mapPages(batch);
+  const before = Int32Array.from(batch.words);
+  t.is(grants.settlePages(batch), 1);
+  t.is(word(3, PageOp.STATUS), Gntst.okay);
+  t.is(word(5, PageOp.STATUS), Gntst.general_error);
+  for (let i = 0; i < 8; i++) {
+    t.is(lookups.get(LOW_GFN + i), [1, 1, 1, 8, 1, undefined, 1, 1][i]);
+    const [from, to] = [i << PAGE_OP_SHIFT, (i + 1) << PAGE_OP_SHIFT];
+    if (i !== 3) t.deepEqual(batch.words.slice(from, to), before.slice(from, to));
+  }
+  const seen: unknown[] = [];
+  grants.handOverPage(batch, 3, (context, window, offset) => seen.push(context, window.gfn, offset));
+  t.deepEqual(seen, [103, LOW_GFN, 3 * 4096]);
+  batch.free();
+});
+
+test('E12: settling a batch of pages ends when the device goes away; without patience there is one attempt more', (t) => {
+  let asked = 0;
+  const { grants, lookups, gaveUp, f } = pagedOut(Infinity, () => ++asked > 3);
+  const { batch, word } = pages();
+  grants.mapPages(batch);
+  t.is(grants.settlePages(batch), 1);
+  t.is(word(3, PageOp.STATUS), Gntst.bad_page);
+  t.is(lookups.get(LOW_GFN + 3), 5, 'the batch, the second attempt, and three more');
+  t.deepEqual(gaveUp, []);
+  const hasty = new BackendGrants(f.table);
+  batch.words[(3 << PAGE_OP_SHIFT) + PageOp.STATUS] = Gntst.eagain;
+  t.is(hasty.settlePages(batch), 1);
+  t.is(lookups.get(LOW_GFN + 3), 6);
+  t.is(word(3, PageOp.STATUS), Gntst.eagain);
+  batch.free();
 });
 
 test('E09: copies wait for the page as maps do, in the middle of a batch as well', (t) => {

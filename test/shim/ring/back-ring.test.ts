@@ -59,6 +59,18 @@ test('responses go to the slots in order, also across pages and the index wrap',
   }
 });
 
+test('responses of one word go to the slots in order, also across pages and the index wrap', (t) => {
+  const { back, i32, head, slots, word } = ring(2, -3);
+  for (let round = 0; round < slots * 2; round++) {
+    i32[head + REQ_PROD]!++;
+    back.consume();
+    back.respondWord(~round);
+    back.publish();
+    t.is(i32[word(16 + ((round - 3) & (slots - 1)) * 28)], ~round);
+    t.is(i32[head + RSP_PROD], (round - 2) | 0);
+  }
+});
+
 test('E56: a producer index one past the ring halts it for good', (t) => {
   const { back, i32, head, slots } = ring();
   i32[head + REQ_PROD] = slots + 1;
