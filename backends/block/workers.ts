@@ -3,6 +3,7 @@
  * several processors: queue i is then thread i modulo their number's, so that even a few queues do not meet on one thread.
  */
 import type { Log } from '../../shim/observe/log.js';
+import { threadScript } from '../thread-scripts.js';
 import { WorkerHost } from '../worker-host.js';
 import type { WorkerEvent, WorkerRequest, WorkerSettings } from './messages.js';
 
@@ -62,7 +63,7 @@ async function all(answers: readonly Promise<unknown>[]): Promise<void> {
 function start(options: DiskWorkersOptions, name: string): WorkerHost {
   let thread: number | undefined;
   return new WorkerHost({
-    script: new URL('./worker.js', import.meta.url),
+    script: threadScript('disk'),
     name,
     data: options.settings,
     log: options.log,

@@ -3,6 +3,7 @@ import { closeSync, openSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { OperatorError } from '../../shim/observe/errors.js';
 import type { Log } from '../../shim/observe/log.js';
+import { threadScript } from '../thread-scripts.js';
 import { CAPTURE_RING_BYTES } from './capture-ring.js';
 
 /** All of any frame. */
@@ -55,7 +56,7 @@ export function openCapture(options: CaptureOptions): Capture {
   const rings = Array.from({ length: queues }, () => new SharedArrayBuffer(CAPTURE_RING_BYTES));
   const bell = new SharedArrayBuffer(8);
   const settings: CaptureWorkerSettings = { fd, rings, bell, name, snapLength };
-  const worker = new Worker(new URL('./capture-worker.js', import.meta.url), { workerData: settings, name: `pcap-${name}` });
+  const worker = new Worker(threadScript('capture'), { workerData: settings, name: `pcap-${name}` });
   worker.on('message', ({ failed }: { failed: string }) => {
     log.warn({ file, reason: failed }, 'the capture has ended: its file cannot be written');
   });

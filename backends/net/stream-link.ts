@@ -2,6 +2,7 @@
 import { closeFd } from '../../shim/io/eventfd.js';
 import { messagePair } from '../../shim/io/unix-socket.js';
 import type { Log } from '../../shim/observe/log.js';
+import { threadScript } from '../thread-scripts.js';
 import { WorkerHost } from '../worker-host.js';
 import type { Link } from './link.js';
 import type { RelayRequest } from './relay-worker.js';
@@ -31,7 +32,7 @@ export function openStreamLink({ description, log, segment = 0, lost, closed }: 
     stream = -1;
   };
   const relay = new WorkerHost({
-    script: new URL('./relay-worker.js', import.meta.url),
+    script: threadScript('relay'),
     name: description,
     data: { vif: relayFd, segment },
     log,

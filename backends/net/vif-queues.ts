@@ -1,6 +1,7 @@
 /** The threads of a vif: one for each queue its frontend uses, the first of them always; one for a control ring. */
 import type { GuestHandles } from '../../shim/memory/attach.js';
 import type { Log } from '../../shim/observe/log.js';
+import { threadScript } from '../thread-scripts.js';
 import { WorkerHost } from '../worker-host.js';
 import type {
   ControlConnect, ControlRequest, ControlWorkerSettings, VifConnect, VifEvent, VifRequest, VifWorkerSettings,
@@ -25,9 +26,9 @@ class Thread {
   #number: number | undefined;
   readonly host: WorkerHost;
 
-  constructor(options: VifQueuesOptions, script: string, name: string, data: unknown, told: (event: VifEvent) => void) {
+  constructor(options: VifQueuesOptions, script: 'vif' | 'vifControl', name: string, data: unknown, told: (event: VifEvent) => void) {
     this.host = new WorkerHost({
-      script: new URL(script, import.meta.url),
+      script: threadScript(script),
       name,
       data,
       log: options.log,
@@ -112,7 +113,7 @@ export class VifQueues {
       const counters = (this.#counters[i] ??= new SharedArrayBuffer(COUNTER_BYTES));
       const settings: VifWorkerSettings = { guest: handles, counters, memory };
       const threadName = i === 0 ? name : `${name}-q${i}`;
-      this.#threads.push(new Thread(this.#options, './worker.js', threadName, settings, (event) => {
+      this.#threads.push(new Thread(this.#options, 'vif', threadName, settings, (event) => {
         told(i, event);
       }));
     }
@@ -121,7 +122,7 @@ export class VifQueues {
   #connectControl(connect: ControlConnect): Promise<unknown> {
     const { handles, memory, name, told } = this.#options;
     const settings: ControlWorkerSettings = { guest: handles, memory };
-    this.#control = new Thread(this.#options, './control-worker.js', `${name}-ctrl`, settings, (event) => {
+    this.#control = new Thread(this.#options, 'vifControl', `${name}-ctrl`, settings, (event) => {
       told(-1, event);
     });
     return this.#control.host.call({ kind: 'connect', connect } satisfies ControlRequest);

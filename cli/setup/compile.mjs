@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+import { bundle } from './bundle.mjs';
 import { foldConstants } from './fold-constants.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -27,6 +28,7 @@ const emitted = program.emit(undefined, undefined, undefined, false, { before: [
 const problems = ts.sortAndDeduplicateDiagnostics([...found, ...emitted.diagnostics]);
 process.stderr.write(process.stderr.isTTY ? ts.formatDiagnosticsWithColorAndContext(problems, host) : ts.formatDiagnostics(problems, host));
 if (problems.length > 0) process.exit(1);
+await bundle(root);
 const stamp = join(root, 'dist/.compiled');
 mkdirSync(dirname(stamp), { recursive: true });
 writeFileSync(stamp, '');

@@ -47,17 +47,18 @@ export function nativeStale() {
 
 export const buildInfo = 'dist/.compiled';
 
-const compilers = ['cli/setup/compile.mjs', 'cli/setup/fold-constants.mjs'];
+const compilers = ['compile', 'fold-constants', 'bundle'].map((name) => `cli/setup/${name}.mjs`);
 
 export function compiledStale() {
   const inputs = sources.flatMap((folder) => [...files(folder)]).filter((path) => path.endsWith('.ts'));
-  return changed(buildInfo) < newest([...inputs, 'tsconfig.json', ...compilers]);
+  return changed(buildInfo) < newest([...inputs, 'tsconfig.json', 'package-lock.json', ...compilers]);
 }
 
 /** Compiled files whose source is gone would still be run as tests. */
 export function removeOrphans() {
   if (!existsSync(join(root, 'dist'))) return;
   for (const path of files('dist')) {
+    if (path.startsWith('dist/bundle/')) continue;
     const source = path.replace(/^dist\//, '').replace(/\.js(\.map)?$/, '.ts');
     if (/\.js(\.map)?$/.test(path) && !existsSync(join(root, source))) rmSync(join(root, path));
   }
