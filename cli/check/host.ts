@@ -1,11 +1,9 @@
 /** What this host has of the things xenshim uses, looked at without changing anything. */
-import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type * as Ffi from 'ffi-napi';
 import type * as Ref from 'ref-napi';
-import { OperatorError } from '../../shim/observe/errors.js';
-import { checkedProgram, parseVersion } from '../qemu/program.js';
+import { checkVersion, qemuProgram } from '../qemu/program.js';
 import { probeKvm, type KvmProbe } from './kvm.js';
 
 const require = createRequire(import.meta.url);
@@ -40,7 +38,7 @@ export interface Host {
   tap(): TapProbe;
   userfaultfd(): UserfaultfdProbe;
   /** @throws OperatorError when this QEMU cannot be used */
-  qemu(program: string): QemuProbe;
+  qemu(program: string): Promise<QemuProbe>;
 }
 
 const TUNGETFEATURES = 0x800454cf;
@@ -126,12 +124,8 @@ export const thisHost: Host = {
   }),
   tap,
   userfaultfd,
-  qemu: (program) => {
-    const path = checkedProgram(program);
-    const { stdout, error } = spawnSync(path, ['--version'], { encoding: 'utf8', timeout: 20_000 });
-    if (error !== undefined) {
-      throw new OperatorError('QEMU_START', `cannot start ${path} (${error.message})`, 'check the program', 3);
-    }
-    return { path, version: parseVersion(stdout) };
+  qemu: async (program) => {
+    const found = qemuProgram(program);
+    return { path: found.path, version: await checkVersion(found) };
   },
 };

@@ -66,9 +66,9 @@ function kvm(host: Host): Finding[] {
   })];
 }
 
-function qemu(host: Host, program: string): Finding {
+async function qemu(host: Host, program: string): Promise<Finding> {
   try {
-    const { path, version } = host.qemu(program);
+    const { path, version } = await host.qemu(program);
     return good('qemu', true, `${path}, ${version === undefined ? 'version unknown' : `version ${version.join('.')}`}`);
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error;
@@ -112,7 +112,7 @@ export async function report(host: Host, program: string): Promise<Report> {
   const memfd = await host.memfd();
   const findings = [
     ...kvm(host),
-    qemu(host, program),
+    await qemu(host, program),
     uring === undefined
       ? good('io_uring', true, 'usable')
       : bad('io_uring', true, uring, 'use Linux 5.11 or newer with kernel.io_uring_disabled=0, and a seccomp profile that allows it'),

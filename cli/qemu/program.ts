@@ -1,5 +1,5 @@
 /** The user's QEMU: where it is, whether a plugin can be preloaded into it, and whether it is new enough. */
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { OperatorError } from '../../shim/observe/errors.js';
@@ -63,8 +63,15 @@ export function parseVersion(text: string): [number, number] | undefined {
   return match === null ? undefined : [Number(match[1]), Number(match[2])];
 }
 
-/** The program's path, checked. @throws OperatorError */
-export function checkedProgram(name: string): string {
+export interface Program {
+  /** Full path. */
+  readonly path: string;
+  /** A script, or what else is no ELF file: it may have a QEMU behind it. */
+  readonly wrapper: boolean;
+}
+
+/** Finds the program, and looks at its file. @throws OperatorError */
+export function qemuProgram(name: string): Program {
   const path = findProgram(name);
   if (path === undefined) {
     throw new OperatorError('NO_QEMU', `there is no program '${name}'`, 'install it: apt install qemu-system-x86', 3);
@@ -77,10 +84,19 @@ export function checkedProgram(name: string): string {
     throw new OperatorError('QEMU_STATIC', `${path} is statically linked`,
       "nothing can be preloaded into it: use your distribution's qemu-system-x86_64");
   }
-  const { stdout } = spawnSync(path, ['--version'], { encoding: 'utf8', timeout: 20_000 });
-  const version = parseVersion(stdout ?? '');
+  return { path, wrapper: made === 'other' };
+}
+
+/** Asks the program for its version: as long a wait as QEMU's own start, so do something else meanwhile. @throws OperatorError */
+export async function checkVersion({ path, wrapper }: Program): Promise<readonly [number, number] | undefined> {
+  const text = await new Promise<string>((resolve) => {
+    execFile(path, ['--version'], { timeout: 20_000 }, (_error, stdout) => {
+      resolve(stdout);
+    });
+  });
+  const version = parseVersion(text);
   // A wrapper script may not answer --version; then the QEMU behind it is taken on trust.
-  if (version === undefined && made === 'other') return path;
+  if (version === undefined && wrapper) return undefined;
   if (version === undefined) {
     throw new OperatorError('NOT_QEMU', `${path} does not say it is QEMU`, 'name a qemu-system-x86_64 after --');
   }
@@ -88,5 +104,5 @@ export function checkedProgram(name: string): string {
     throw new OperatorError('QEMU_TOO_OLD', `${path} is QEMU ${version.join('.')}`,
       `use QEMU ${OLDEST.join('.')} or newer`);
   }
-  return path;
+  return version;
 }

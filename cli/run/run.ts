@@ -13,7 +13,7 @@ import type { Log } from '../../shim/observe/log.js';
 import { ANY_KVM_COSTS, kvmMode, probeKvm } from '../check/kvm.js';
 import { serveControl, type ControlHandlers } from '../control/server.js';
 import { additions, guestSize, mentions } from '../qemu/command-line.js';
-import { checkedProgram } from '../qemu/program.js';
+import { checkVersion, qemuProgram } from '../qemu/program.js';
 import { makeRunDir, removeRunDir } from '../run-dir.js';
 import { loadBackend } from './backend-option.js';
 import { Cleanup } from './cleanup.js';
@@ -47,7 +47,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   const [qemu, ...given] = options.qemu;
   const memory = placeMemory(options.memory, given);
   const qemuArgs = [...given, ...memory.args];
-  const program = checkedProgram(qemu);
+  const program = qemuProgram(qemu);
   const added = additions(qemuArgs);
   const disks = await openDisks(options, qemuArgs, cleanup, log);
   const vifs = openVifs(options, log, cleanup);
@@ -64,11 +64,14 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
   cleanup.add(() => removeRunDir(dir));
   cleanup.add(() => control.close());
 
+  // Its answer takes as long as QEMU's start: nobody waits for it before.
+  const versionChecked = checkVersion(program);
+  versionChecked.catch(() => {});
   const anyKvm = mode === 'any-kvm';
   const bridge = new NativeBridge({ ownPages: OWN_PAGES, xenVersion: XEN_VERSION, anyKvm, log: pluginLog(log) });
   cleanup.add(() => bridge.close());
   const stdio = options.consoles.some(({ to }) => to === 'stdio');
-  const machine = startQemu(program, [...qemuArgs, ...added], bridge.pluginFd, !stdio);
+  const machine = startQemu(program.path, [...qemuArgs, ...added], bridge.pluginFd, !stdio);
   native.closeFd(bridge.pluginFd);
   cleanup.add(async () => {
     machine.terminate();
@@ -86,7 +89,7 @@ async function runGuest(options: RunOptions, cleanup: Cleanup): Promise<number> 
     log.info({ qemu: machine.pid, capabilities: names.join(' ') }, 'mode kvm-xen: KVM forwards hypercalls');
   });
 
-  const { openGuest } = await import('./open-guest.js');
+  const [{ openGuest }] = await Promise.all([import('./open-guest.js'), versionChecked]);
   const logFile = options.consoles.find((each) => each.to === 'log');
   const parts: Omit<GuestParts, 'xenstore'> = {
     bridge,

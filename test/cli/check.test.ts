@@ -20,7 +20,7 @@ function host(given: Partial<Host> = {}): Host {
     memfd: () => Promise.resolve(undefined),
     tap: () => ({ features: 0x4000, admin: true, plain: false }),
     userfaultfd: () => 'device',
-    qemu: () => ({ path: '/usr/bin/qemu-system-x86_64', version: [10, 0] }),
+    qemu: () => Promise.resolve({ path: '/usr/bin/qemu-system-x86_64', version: [10, 0] }),
     ...given,
   };
 }
@@ -76,7 +76,7 @@ test('a bit that only costs a detour is absent, and guests run all the same', as
 });
 
 for (const [name, given] of [
-  ['qemu', { qemu: () => { throw new OperatorError('QEMU_TOO_OLD', '/usr/bin/qemu is QEMU 6.2', 'use QEMU 7.2 or newer'); } }],
+  ['qemu', { qemu: () => Promise.reject(new OperatorError('QEMU_TOO_OLD', '/usr/bin/qemu is QEMU 6.2', 'use QEMU 7.2 or newer')) }],
   ['io_uring', { uring: () => Promise.resolve('EPERM') }],
   ['memfd', { memfd: () => Promise.resolve('ENOSYS') }],
 ] as const) {
@@ -91,7 +91,7 @@ for (const [name, given] of [
 }
 
 test('an error of ours while looking at QEMU is not taken for a missing QEMU', async (t) => {
-  const broken = host({ qemu: () => { throw new TypeError('no such thing'); } });
+  const broken = host({ qemu: () => Promise.reject(new TypeError('no such thing')) });
   await t.throwsAsync(report(broken, 'qemu'), { instanceOf: TypeError });
 });
 
@@ -159,7 +159,7 @@ test('--qemu names the QEMU to look at', async (t) => {
   await run(['--qemu', '/opt/qemu/bin/qemu'], host({
     qemu: (program) => {
       asked.push(program);
-      return { path: program, version: undefined };
+      return Promise.resolve({ path: program, version: undefined });
     },
   }));
   t.deepEqual(asked, ['/opt/qemu/bin/qemu']);

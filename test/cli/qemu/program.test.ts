@@ -3,8 +3,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { checkedProgram, findProgram, linkage, OLDEST, parseVersion } from '../../../cli/qemu/program.js';
-import { refused } from '../refused.js';
+import { checkVersion, findProgram, linkage, OLDEST, parseVersion, qemuProgram } from '../../../cli/qemu/program.js';
+import { refused, refusedLater } from '../refused.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'xenshim-program-'));
 const path = process.env['PATH'];
@@ -91,33 +91,36 @@ test('the version is read from what distributions print', (t) => {
   for (const [text, version] of texts) t.deepEqual(parseVersion(text), version, text);
 });
 
-test('a QEMU that is new enough is taken, behind a wrapper script too', (t) => {
+test('a QEMU that is new enough is taken, behind a wrapper script too', async (t) => {
   for (const version of ['7.2.0', '7.10.1', '8.0.0', '10.0.2', '11.0.50']) {
-    const file = script(`qemu-${version}`, `QEMU emulator version ${version}`);
-    t.is(checkedProgram(file), file);
+    const found = qemuProgram(script(`qemu-${version}`, `QEMU emulator version ${version}`));
+    t.true(found.path.endsWith(`qemu-${version}`));
+    t.is((await checkVersion(found))?.join('.'), version.split('.').slice(0, 2).join('.'));
   }
 });
 
-test('a wrapper script that does not answer --version is trusted', (t) => {
+test('a wrapper script that does not answer --version is trusted', async (t) => {
   const silent = program('silent', '#!/bin/sh\nexit 1\n');
-  t.is(checkedProgram(silent), silent);
+  t.deepEqual(qemuProgram(silent), { path: silent, wrapper: true });
+  t.is(await checkVersion(qemuProgram(silent)), undefined);
 });
 
-test('a QEMU that is too old is refused with the oldest that works', (t) => {
+test('a QEMU that is too old is refused with the oldest that works', async (t) => {
   for (const version of ['7.1.0', '6.2.0', '2.12.1', '0.15.0']) {
-    const line = refused(t, 'QEMU_TOO_OLD', () => checkedProgram(script(`old-${version}`, `QEMU emulator version ${version}`)));
+    const old = qemuProgram(script(`old-${version}`, `QEMU emulator version ${version}`));
+    const line = await refusedLater(t, 'QEMU_TOO_OLD', () => checkVersion(old));
     t.true(line.includes(OLDEST.join('.')), line);
   }
 });
 
 test('a missing program is refused with the package that has it', (t) => {
-  t.regex(refused(t, 'NO_QEMU', () => checkedProgram('qemu-system-nothing'), 3), /apt install/);
-  refused(t, 'NO_QEMU', () => checkedProgram(folder), 3);
-  refused(t, 'NO_QEMU', () => checkedProgram(program('not-executable', '#!/bin/sh\n', 0o644)), 3);
+  t.regex(refused(t, 'NO_QEMU', () => qemuProgram('qemu-system-nothing'), 3), /apt install/);
+  refused(t, 'NO_QEMU', () => qemuProgram(folder), 3);
+  refused(t, 'NO_QEMU', () => qemuProgram(program('not-executable', '#!/bin/sh\n', 0o644)), 3);
 });
 
-test('a statically linked program, a foreign one, and one that is no QEMU are refused', (t) => {
-  refused(t, 'QEMU_STATIC', () => checkedProgram(program('qemu-static', elf([PT_LOAD]))));
-  refused(t, 'QEMU_FOREIGN', () => checkedProgram(program('qemu-arm', elf([PT_INTERP], { machine: 183 }))));
-  refused(t, 'NOT_QEMU', () => checkedProgram(process.execPath));
+test('a statically linked program, a foreign one, and one that is no QEMU are refused', async (t) => {
+  refused(t, 'QEMU_STATIC', () => qemuProgram(program('qemu-static', elf([PT_LOAD]))));
+  refused(t, 'QEMU_FOREIGN', () => qemuProgram(program('qemu-arm', elf([PT_INTERP], { machine: 183 }))));
+  await refusedLater(t, 'NOT_QEMU', () => checkVersion(qemuProgram(process.execPath)));
 });
