@@ -9,7 +9,7 @@ import { check, poweroffStep } from '../../cli/demo/steps.js';
 import { GuestNetwork, HOST_ADDRESS6, transferMiB } from './net/guest-network.js';
 import { multicast } from './net/multicast-step.js';
 import { SINK, SMALL_SOURCE } from './net/peer.js';
-import { captures, makeTap } from './net/second-interface.js';
+import { captures, hotplug, makeTap } from './net/second-interface.js';
 import { link, rate, transfer } from './net/transfer-steps.js';
 
 const QUEUES = 4;
@@ -27,6 +27,7 @@ export const netTitles = {
   rate: 'sends within 5 % of the rate it is given',
   link: 'sends nothing while its link is down, and its connections go on afterwards',
   captures: 'sends and receives the very frames that the capture has, as the tap shows',
+  hotplug: 'loses a second interface and gets it again, twice, while frames pass both ways',
   poweroff: 'powers off when asked from outside, and nothing is left',
 } as const;
 export type NetStep = keyof typeof netTitles;
@@ -100,6 +101,7 @@ export const netCourse: Course<NetStep> = async (guest, steps) => {
     await steps.run('link', () => link(net));
     await makeTap(net);
     await steps.run('captures', () => captures(net));
+    await steps.run('hotplug', () => hotplug(net));
   } finally {
     net.end();
   }

@@ -2,6 +2,7 @@
  * A second interface that comes and goes while the guest runs, on a tap that is there before and stays; with a capture,
  * which is held against what a packet socket on the tap has seen.
  */
+import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { check } from '../../../cli/demo/steps.js';
 import { readCapture } from './capture-file.js';
@@ -50,6 +51,47 @@ const ours = ({ etherType, source, destination }: SeenFrame): boolean =>
 const lines = (frames: readonly SeenFrame[], outbound: boolean): string[] =>
   frames.filter((frame) => ours(frame) && frame.outbound === outbound).map(({ length, hash }) => `${length} ${hash}`);
 
+/** Datagrams as fast as they go, until /run/stop is there. While the interface is away they go nowhere. */
+const flood = `perl -MSocket -e 'socket(S, PF_INET, SOCK_DGRAM, 0); $to = sockaddr_in(9, inet_aton("${HOST}")); $b = "x" x 1400;
+  until (-e "/run/stop") { send(S, $b, 0, $to) or select(undef, undef, undef, 0.01) }'`;
+const TIMES = 2;
+const FLOOD_BYTES = 2 ** 19;
+
+/** The interface goes and comes while frames pass both ways; then it carries two transfers. */
+export async function hotplug(net: GuestNetwork): Promise<string> {
+  const { run } = net;
+  const tap = tapOf(net);
+  const [program, ...args] = run.network.wrap(['ping', '-f', '-q', '-s', '1400', GUEST]);
+  const before = await net.sentThrough(tap);
+  await attach(net);
+  await run.console.output(`rm -f /run/stop; (${flood} > /dev/null 2>&1 &)`);
+  const echo = spawn(program!, args, { stdio: 'ignore' });
+  try {
+    for (let time = 0; time < TIMES; time++) {
+      await net.sends(tap, FLOOD_BYTES);
+      await detach(net);
+      await attach(net);
+    }
+    await net.sends(tap, FLOOD_BYTES);
+  } finally {
+    echo.kill();
+  }
+  await run.console.output('touch /run/stop');
+  const passed = (await net.sentThrough(tap)) - before;
+  await transferOnce(net);
+  await detach(net);
+  return `detached ${TIMES} times while ${(passed / 2 ** 20).toFixed(1)} MiB and a flood of pings passed, attached again, and right`;
+}
+
+/** A few MiB each way through the second interface. */
+async function transferOnce(net: GuestNetwork): Promise<void> {
+  await net.begin('small', HOST, CAPTURED_MIB);
+  const [sum, received] = [await net.result('small'), await net.message('received')];
+  check(sum === received.sha256, 'what left through the new interface arrived with another checksum');
+  const into = await net.run.console.output(`fetch ${HOST} ${SMALL_SOURCE}`);
+  check(into === (await net.message('sent')).sha256, 'what came through the new interface has another checksum');
+}
+
 /** Both ends have seen the same frames in the same order. */
 export async function captures(net: GuestNetwork): Promise<string> {
   const { run } = net;
@@ -60,11 +102,7 @@ export async function captures(net: GuestNetwork): Promise<string> {
     await attach(net, `,pcap=${file}`);
     const ping = await run.console.output(`ping -c 5 -i 0.2 -s 1000 ${HOST} | grep -o '[0-9]*% packet loss'`);
     check(ping === '0% packet loss', ping);
-    await net.begin('small', HOST, CAPTURED_MIB);
-    const [sum, received] = [await net.result('small'), await net.message('received')];
-    check(sum === received.sha256, 'what left through the new interface arrived with another checksum');
-    const into = await run.console.output(`fetch ${HOST} ${SMALL_SOURCE}`);
-    check(into === (await net.message('sent')).sha256, 'what came through the new interface has another checksum');
+    await transferOnce(net);
     // The last acknowledgements.
     await sleep(1000);
     await detach(net);
