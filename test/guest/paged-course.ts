@@ -123,8 +123,8 @@ async function memory(run: GuestRun): Promise<string> {
   const { console } = run;
   await console.output(`cat > /run/pages.pl <<'END'\n${program.trim()}\nEND`);
   await console.output('mount -t tmpfs -o size=95% tmpfs /mnt');
-  await console.output(pages('fill', held, FILLED * PAGES, 1), 600);
-  await console.output(pages('verify', held, FILLED * PAGES, 1), 600);
+  await console.output(pages('fill', held, FILLED * PAGES, 1), 1800);
+  await console.output(pages('verify', held, FILLED * PAGES, 1), 1800);
   const { evicted, pagedIn } = await report(run);
   await console.output(`truncate -s ${HELD}M ${held}`);
   return `${FILLED} MiB filled and verified in ${await within(run)}; ${evicted} evictions, ${pagedIn} page-ins so far`;
@@ -132,8 +132,8 @@ async function memory(run: GuestRun): Promise<string> {
 
 async function disk(run: GuestRun): Promise<string> {
   const { console } = run;
-  await console.output(pages('fill', '/dev/xvdb', DATA * PAGES, 2), 600);
-  await console.output(`echo 3 > /proc/sys/vm/drop_caches; ${pages('verify', '/dev/xvdb', DATA * PAGES, 2)}`, 600);
+  await console.output(pages('fill', '/dev/xvdb', DATA * PAGES, 2), 1800);
+  await console.output(`echo 3 > /proc/sys/vm/drop_caches; ${pages('verify', '/dev/xvdb', DATA * PAGES, 2)}`, 1800);
   const { eagain } = await report(run);
   return `${DATA} MiB written, read back and verified; ${eagain} grants told to come again so far`;
 }
@@ -141,7 +141,7 @@ async function disk(run: GuestRun): Promise<string> {
 async function network(run: GuestRun): Promise<{ detail: string; sha256: string }> {
   const { sha256 } = await diskStep(run);
   const detail = await networkStep(run, sha256);
-  await run.console.output(pages('verify', held, HELD * PAGES, 1), 600);
+  await run.console.output(pages('verify', held, HELD * PAGES, 1), 1800);
   return { detail: `${detail}; ${HELD} MiB of memory verified again`, sha256 };
 }
 
@@ -158,7 +158,7 @@ async function balloon(run: GuestRun): Promise<string> {
   const { console, options } = run;
   // So that what the host gets back is not what was out anyway.
   run.xenshim('page', 'limit', options.name, String(RAM));
-  await console.output(`umount /mnt; mount -t tmpfs -o size=95% tmpfs /mnt; ${pages('fill', held, HELD * PAGES, 3)}`, 600);
+  await console.output(`umount /mnt; mount -t tmpfs -o size=95% tmpfs /mnt; ${pages('fill', held, HELD * PAGES, 3)}`, 1800);
   const before = await hostMemory(run);
   await console.output(`rm ${held}`);
   await console.output('(while [ ! -e /run/stop ]; do ' +
@@ -171,7 +171,7 @@ async function balloon(run: GuestRun): Promise<string> {
   const output = await console.output('touch /run/stop; wait; wc -l < /run/turns; cat /run/bad', 300);
   const [turns, ...bad] = output.split('\n');
   check(Number(turns) >= 1 && bad.join('').trim() === '', `the disk under the balloon: ${output}`);
-  await console.output(`${pages('fill', held, HELD * PAGES, 4)} && ${pages('verify', held, HELD * PAGES, 4)}`, 600);
+  await console.output(`${pages('fill', held, HELD * PAGES, 4)} && ${pages('verify', held, HELD * PAGES, 4)}`, 1800);
   const after = await hostMemory(run);
   check(released >= 0.45 * RAM * PAGES, `${released} pages were given back`);
   check(during < before - 100 && after > during + 100, `host memory ${before} MiB, ${during}, ${after}`);
