@@ -33,10 +33,10 @@ export class GuestConsole {
     private readonly alive: () => boolean,
   ) {}
 
-  /** Waits for the login prompt, logs in as root (no password) and quietens the terminal. */
-  async login(): Promise<void> {
-    if (!this.#socket) await this.#connect(bootSeconds);
-    await this.#expect(/login: $/, bootSeconds);
+  /** Waits for the login prompt, `patience` seconds at most, logs in as root (no password) and quietens the terminal. */
+  async login(patience = bootSeconds): Promise<void> {
+    if (!this.#socket) await this.#connect(patience);
+    await this.#expect(/login: $/, patience);
     this.#send('root\n');
     await this.#expect(/[#$] $/, 120);
     // systemd has a shell report each command to the terminal by PS0 and PROMPT_COMMAND.
