@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { GuestConsole } from '../../../cli/demo/guest-console.js';
+import { lostByTheLab, vcpuStates } from '../../../cli/demo/lost-guest.js';
 import { HostNetwork } from '../../../cli/demo/host-network.js';
 import { withSbin } from '../../../vm-images/process.js';
 
@@ -82,6 +83,11 @@ export class BenchGuest {
     return join(this.options.work, 'log');
   }
 
+  /** QEMU's monitor. */
+  get monitor(): string {
+    return join(this.options.work, 'monitor.sock');
+  }
+
   get environment(): NodeJS.ProcessEnv {
     return { ...process.env, PATH: withSbin(process.env['PATH']), XENSHIM_RUNDIR: this.runDir };
   }
@@ -107,6 +113,13 @@ export class BenchGuest {
 
   lastLog(): string {
     return existsSync(this.log) ? readFileSync(this.log, 'utf8').trim().split('\n').slice(-6).join(' | ') : '';
+  }
+
+  /** Where the vCPUs of a guest are that does not get on. */
+  async stuckAt(): Promise<string> {
+    const states = await vcpuStates(this.monitor);
+    const lines = states.split('\n').filter((line) => /^CPU#|RIP|RSP|IRR|ISR/.test(line));
+    return [...lines, `these registers are the ${lostByTheLab(states) ? "lab host's" : "guest's own"}`].join('\n');
   }
 
   async close(): Promise<void> {
@@ -146,7 +159,8 @@ export class BenchGuest {
     const lab = process.env['XENSHIM_LAB'] === undefined ? '' : ' no_timer_check';
     return [
       'qemu-system-x86_64', '-machine', 'q35', '-cpu', cpu, '-smp', String(vcpus), '-m', String(memory), '-nodefaults',
-      '-display', 'none', '-kernel', join(image, 'vmlinuz'), '-initrd', join(image, 'initrd'),
+      '-display', 'none', '-monitor', `unix:${this.monitor},server=on,wait=off`,
+      '-kernel', join(image, 'vmlinuz'), '-initrd', join(image, 'initrd'),
       '-append', `root=/dev/xvda ro console=hvc0 quiet${lab}`, ...devices,
     ];
   }

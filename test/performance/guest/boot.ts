@@ -46,6 +46,7 @@ async function boot(side: Side, image: string): Promise<number> {
     return performance.now() - guest.startedAt;
   } catch (error) {
     say(guest.lastLog());
+    say(await guest.stuckAt());
     throw error;
   } finally {
     await guest.close();

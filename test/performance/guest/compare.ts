@@ -56,7 +56,7 @@ export async function compare(image: string, settings: Settings, say: Say): Prom
     const cases = CASES.filter(({ name }) => settings.cases.length === 0 || settings.cases.some((part) => name.includes(part)));
     return { rows: await measureAll(guests, cases, settings, say), features };
   } catch (error) {
-    for (const guest of guests.values()) say(`${guest.name}: ${guest.lastLog()}`);
+    for (const guest of guests.values()) say(`${guest.name}: ${guest.lastLog()}\n${await guest.stuckAt()}`);
     throw error;
   } finally {
     for (const each of close.reverse()) await each();
@@ -77,7 +77,7 @@ async function bootAtLast(options: BenchGuestOptions, say: Say): Promise<BenchGu
       await guest.console.login(PATIENCE);
       return guest;
     } catch (error) {
-      say(`${guest.name}: ${guest.lastLog()}`);
+      say(`${guest.name}: ${guest.lastLog()}\n${await guest.stuckAt()}`);
       await guest.close();
       if (!(error instanceof ConsoleError) || process.env['XENSHIM_LAB'] === undefined || attempt >= LAB_ATTEMPTS) throw error;
       say(`${options.side} did not get to its prompt and is booted again: ${error.message}`);
