@@ -16,12 +16,14 @@ async function connected(readonly = false): Promise<{ lab: BlockLab; path: strin
   await front.connect();
   const seen: string[] = [];
   lab.store.watch(`${front.backendPath}/state`, () => seen.push(`state ${front.backendKey('state')!}, sectors ${front.backendKey('sectors')!}`));
-  await turn();
+  // A watch fires once when it is set.
+  while (seen.length === 0) await turn();
   seen.length = 0;
   return { lab, path, front, seen };
 }
 
-const turn = (): Promise<void> => new Promise((done) => setTimeout(done, 5));
+/** Time for watches to fire: they do in an immediate, which a timer that is late comes before. */
+const turn = (): Promise<void> => new Promise((done) => setTimeout(() => setImmediate(() => setImmediate(done)), 5));
 
 async function end({ lab, front }: Pick<Awaited<ReturnType<typeof connected>>, 'lab' | 'front'>): Promise<number> {
   if (front.backendState() === XenbusState.Connected) await front.disconnect();
