@@ -36,6 +36,9 @@ export interface Machine {
 const kernelArguments = [
   'console=ttyS0', 'quiet', 'panic=-1', 'oops=panic', 'mitigations=off', 'nokaslr', 'tsc=reliable', 'no_timer_check',
   'nowatchdog', 'random.trust_cpu=on',
+  // A CPU that never comes back from a guest stops all that waits for it, and sooner or later everything: that ends the lab.
+  'hung_task_panic=1', 'sysctl.kernel.hung_task_timeout_secs=90',
+  'rcupdate.rcu_cpu_stall_timeout=90', 'sysctl.kernel.panic_on_rcu_stall=1',
 ].join(' ');
 
 /** Runs the lab host until it powers off. `false`: it was stopped for taking longer than `timeoutSeconds`. */
