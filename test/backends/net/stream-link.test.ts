@@ -115,11 +115,17 @@ async function exchange(lab: VifLab, peer: Peer, count: number): Promise<string[
   return wrong;
 }
 
-test('frames of all sizes pass both ways, each after its length, and segmentation is offered', async (t) => {
+/** A vif on a stream, connected, and who listens at the other end. */
+async function onStream(): Promise<{ readonly listener: Listener; readonly lab: VifLab }> {
   const listener = new Listener();
   await listener.listen();
   const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
   await lab.connect();
+  return { listener, lab };
+}
+
+test('frames of all sizes pass both ways, each after its length, and segmentation is offered', async (t) => {
+  const { listener, lab } = await onStream();
   t.deepEqual([lab.key('feature-gso-tcpv4'), lab.key('feature-gso-tcpv6'), lab.key('feature-sg')], ['1', '1', '1']);
   const peer = await listener.peer(0);
   t.deepEqual(await exchange(lab, peer, 60), []);
@@ -129,10 +135,7 @@ test('frames of all sizes pass both ways, each after its length, and segmentatio
 });
 
 test('a blank checksum is filled in', async (t) => {
-  const listener = new Listener();
-  await listener.listen();
-  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
-  await lab.connect();
+  const { listener, lab } = await onStream();
   const peer = await listener.peer(0);
   for (const version of [4, 6] as const) {
     for (const protocol of [6, 17] as const) {
@@ -148,10 +151,7 @@ test('a blank checksum is filled in', async (t) => {
 });
 
 test('an unsegmented frame arrives as its segments, whole frames follow it, and one that cannot be cut goes nowhere', async (t) => {
-  const listener = new Listener();
-  await listener.listen();
-  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
-  await lab.connect();
+  const { listener, lab } = await onStream();
   const peer = await listener.peer(0);
   for (const [version, type] of [[4, 1], [6, 2]] as const) {
     const { frame, transport } = ipFrame({ version, payload: 60_000, blank: true });
@@ -174,10 +174,7 @@ test('an unsegmented frame arrives as its segments, whole frames follow it, and 
 });
 
 test('a burst of unsegmented frames waits for the stream and arrives whole; a peer that reads no more holds up nobody', async (t) => {
-  const listener = new Listener();
-  await listener.listen();
-  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
-  await lab.connect();
+  const { listener, lab } = await onStream();
   const peer = await listener.peer(0);
   t.deepEqual(await exchange(lab, peer, 1), []);
   peer.frames.length = 0;
@@ -215,10 +212,7 @@ test('a burst of unsegmented frames waits for the stream and arrives whole; a pe
 });
 
 test('a burst from the peer waits until the guest has buffers, and arrives whole and in order', async (t) => {
-  const listener = new Listener();
-  await listener.listen();
-  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
-  await lab.connect();
+  const { listener, lab } = await onStream();
   const peer = await listener.peer(0);
   // The carrier reaches the relay by a message of its own.
   t.deepEqual(await exchange(lab, peer, 1), []);
@@ -238,10 +232,7 @@ test('a burst from the peer waits until the guest has buffers, and arrives whole
 });
 
 test('a peer that goes is found again, and frames pass as before', async (t) => {
-  const listener = new Listener();
-  await listener.listen();
-  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
-  await lab.connect();
+  const { listener, lab } = await onStream();
   const first = await listener.peer(0);
   t.deepEqual(await exchange(lab, first, 2), []);
   listener.stop();
@@ -257,10 +248,7 @@ test('a peer that goes is found again, and frames pass as before', async (t) => 
 });
 
 test('a peer that announces an impossible length is cut off, and the next one is served', async (t) => {
-  const listener = new Listener();
-  await listener.listen();
-  const lab = new VifLab({ link: openLink(`socket=${listener.path}`) });
-  await lab.connect();
+  const { listener, lab } = await onStream();
   const first = await listener.peer(0);
   first.socket.write(Buffer.from('ffffffff00', 'hex'));
   await until(() => first.closed);

@@ -6,11 +6,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ConsoleError } from '../../../cli/demo/guest-console.js';
 import { chooseHost, runInLab } from '../../../cli/demo/host.js';
 import { builtImage } from '../../../vm-images/build.js';
 import { imageSpec } from '../../../vm-images/manifest.js';
-import { BenchGuest, roomyFolder, SIDES, type Side } from './bench-guest.js';
+import { median } from '../helpers/native-load.js';
+import { roomyFolder, SIDES, type Side } from './bench-guest.js';
+import { bootAtLast, PATIENCE } from './boot-at-last.js';
 
 const GUEST = 'trixie';
 /** What is asked of ours over the peer's time. */
@@ -25,44 +26,26 @@ const { values } = parseArgs({
   },
 });
 
-/** A guest without a prompt after this long is stuck, s. */
-const PATIENCE = 120;
-/** The lab's software CPU loses a guest now and then, under either (docs/decisions/0007-the-labs-software-cpu.md). */
-const LAB_ATTEMPTS = 3;
-
 /** ms to the login prompt, by round; and how many guests never had one and were booted again, in the lab only. */
 interface Times extends Record<Side, number[]> {
   readonly lost: Record<Side, number>;
 }
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
-const median = (times: readonly number[]): number => [...times].sort((a, b) => a - b)[times.length >> 1]!;
 
-async function boot(side: Side, image: string): Promise<number> {
-  const work = mkdtempSync(join(roomyFolder(), 'xenshim-boot-'));
-  const guest = await BenchGuest.start({ side, image, work, vcpus: 2, memory: 512 });
+/** One boot: ms to the login prompt. */
+async function boot(side: Side, image: string, lost: Times['lost']): Promise<number> {
+  const folder = mkdtempSync(join(roomyFolder(), 'xenshim-boot-'));
+  const options = () => ({ side, image, work: mkdtempSync(join(folder, 'guest-')), vcpus: 2, memory: 512 });
   try {
-    await guest.console.waitFor(/login: $/, PATIENCE);
-    return performance.now() - guest.startedAt;
-  } catch (error) {
-    say(guest.lastLog());
-    say(await guest.stuckAt());
-    throw error;
-  } finally {
+    const { guest, result } = await bootAtLast(options, async (started) => {
+      await started.console.waitFor(/login: $/, PATIENCE);
+      return performance.now() - started.startedAt;
+    }, say, () => lost[side]++);
     await guest.close();
-    rmSync(work, { recursive: true, force: true });
-  }
-}
-
-async function bootAtLast(side: Side, image: string, lost: Times['lost']): Promise<number> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await boot(side, image);
-    } catch (error) {
-      if (!(error instanceof ConsoleError) || process.env['XENSHIM_LAB'] === undefined || attempt >= LAB_ATTEMPTS) throw error;
-      lost[side]++;
-      say(`${side} did not get to its prompt and is booted again: ${error.message}`);
-    }
+    return result;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -70,7 +53,7 @@ async function bootAll(image: string, rounds: number): Promise<Times> {
   const times: Times = { ours: [], peer: [], lost: { ours: 0, peer: 0 } };
   for (let round = 0; round <= rounds; round++) {
     for (const side of SIDES) {
-      const ms = await bootAtLast(side, image, times.lost);
+      const ms = await boot(side, image, times.lost);
       if (round > 0) times[side].push(Math.round(ms));
       say(`${round === 0 ? 'not counted' : `round ${round}`}: ${side} ${(ms / 1000).toFixed(1)} s`);
     }

@@ -6,8 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { ConsoleError } from '../../../cli/demo/guest-console.js';
-import { BenchGuest, roomyFolder, SIDES, type BenchGuestOptions, type Side } from './bench-guest.js';
+import { median } from '../helpers/native-load.js';
+import { roomyFolder, SIDES, type BenchGuest, type Side } from './bench-guest.js';
+import { bootAtLast, PATIENCE } from './boot-at-last.js';
 import { CASES, DATA_BYTES, DATA_DEVICE, type GuestCase } from './cases.js';
 import { counters, perOperation } from './counters.js';
 import { parseSettings, type Settings } from './settings.js';
@@ -30,8 +31,6 @@ export interface Comparison {
 
 type Say = (line: string) => void;
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
-
 /** Runs everything on this host, as root. @param image folder with disk.img, vmlinuz and initrd */
 export async function compare(image: string, settings: Settings, say: Say): Promise<Comparison> {
   const work = mkdtempSync(join(roomyFolder(), 'xenshim-bench-'));
@@ -45,8 +44,12 @@ export async function compare(image: string, settings: Settings, say: Say): Prom
       const data = join(work, `${side}.img`);
       execFileSync('dd', ['if=/dev/zero', `of=${data}`, 'bs=1M', `count=${DATA_BYTES / 2 ** 20}`, 'status=none']);
       const { nodeOptions, diskOptions } = settings;
-      const guest = await bootAtLast(
-        { side, image, work: join(work, side), data, vcpus: 2, memory: 512, nodeOptions, diskOptions }, say);
+      const { guest } = await bootAtLast(
+        () => ({ side, image, work: join(work, side), data, vcpus: 2, memory: 512, nodeOptions, diskOptions }),
+        async (started) => {
+          await started.connected();
+          await started.console.login(PATIENCE);
+        }, say);
       close.push(() => guest.close());
       guests.set(side, guest);
       const peer = await startStreamPeer(guest.network);
@@ -60,28 +63,6 @@ export async function compare(image: string, settings: Settings, say: Say): Prom
     throw error;
   } finally {
     for (const each of close.reverse()) await each();
-  }
-}
-
-/** A guest without a prompt after this long is stuck, s. */
-const PATIENCE = 120;
-/** The lab's software CPU loses a guest now and then, under either (docs/decisions/0007-the-labs-software-cpu.md). */
-const LAB_ATTEMPTS = 4;
-
-/** Boots a guest and logs in; in the lab, one that never gets there is booted again, and that is told. */
-async function bootAtLast(options: BenchGuestOptions, say: Say): Promise<BenchGuest> {
-  for (let attempt = 1; ; attempt++) {
-    const guest = await BenchGuest.start(options);
-    try {
-      await guest.connected();
-      await guest.console.login(PATIENCE);
-      return guest;
-    } catch (error) {
-      say(`${guest.name}: ${guest.lastLog()}\n${await guest.stuckAt()}`);
-      await guest.close();
-      if (!(error instanceof ConsoleError) || process.env['XENSHIM_LAB'] === undefined || attempt >= LAB_ATTEMPTS) throw error;
-      say(`${options.side} did not get to its prompt and is booted again: ${error.message}`);
-    }
   }
 }
 

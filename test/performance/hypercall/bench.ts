@@ -17,6 +17,7 @@ import { XEN_VERSION } from '../../../shim/abi/release.js';
 import { Domain } from '../../../shim/domain/domain.js';
 import { OWN_PAGES } from '../../../shim/domain/own-pages.js';
 import { Dispatcher } from '../../../shim/hypercall/dispatch.js';
+import { median } from '../helpers/native-load.js';
 
 const ROUNDS = 5;
 const TIMES = 20_000;
@@ -60,7 +61,6 @@ async function measure(program: string, what: 'bare' | 'call', mode: KvmMode): P
   return Number(output);
 }
 
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
 
 const folder = mkdtempSync(join(tmpdir(), 'xenshim-hypercall-'));
 try {

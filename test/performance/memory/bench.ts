@@ -5,12 +5,12 @@
 import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { build, FIRST, PagedGuest, unavailable } from '../../kvm/pager/guest.js';
+import { median } from '../helpers/native-load.js';
 
 const PAGES = 8192;
 const ROUNDS = 5;
 const LIMIT = 3;
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 let program = '';
 const reason = unavailable(() => (program = build('guest.cc')));
